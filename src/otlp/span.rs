@@ -1,0 +1,509 @@
+//! One span, read from its bytes: the head in one pass, attributes and events only when asked for.
+//!
+//! Field numbers follow `opentelemetry/proto/trace/v1/trace.proto`.
+
+use super::wire::{self, Fields, Malformed, Value};
+use super::{Nanos, SpanId, TraceId};
+
+/// Field numbers of `Span` that others write.
+pub mod field {
+    /// `trace_state`, a string.
+    pub const TRACE_STATE: u32 = 3;
+    /// `attributes`, repeated `KeyValue`.
+    pub const ATTRIBUTES: u32 = 9;
+    /// `links`, repeated `Span.Link`.
+    pub const LINKS: u32 = 13;
+}
+
+/// Arrays and maps nested deeper than this inside an attribute cost the sender the span. OpenTelemetry's own
+/// limit is 64; receivers behind us refuse whole requests somewhere above 100.
+pub const MAX_ATTRIBUTE_DEPTH: usize = 64;
+
+/// An attribute shorter than this cannot nest deeper than [`MAX_ATTRIBUTE_DEPTH`]: each level needs four bytes.
+const DEEP_ATTRIBUTE_SIZE: usize = 4 * MAX_ATTRIBUTE_DEPTH;
+
+/// The role of a span, `Span.SpanKind`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// Not said, or a value newer than this code.
+    #[default]
+    Unspecified = 0,
+    /// Work inside a service.
+    Internal = 1,
+    /// The answering side of a call.
+    Server = 2,
+    /// The asking side of a call.
+    Client = 3,
+    /// Puts a message somewhere.
+    Producer = 4,
+    /// Takes a message and works on it.
+    Consumer = 5,
+}
+
+impl Kind {
+    fn from_wire(value: u64) -> Self {
+        match value {
+            1 => Kind::Internal,
+            2 => Kind::Server,
+            3 => Kind::Client,
+            4 => Kind::Producer,
+            5 => Kind::Consumer,
+            _ => Kind::Unspecified,
+        }
+    }
+
+    /// Whether a request enters a service through such a span.
+    pub fn is_entry(self) -> bool {
+        matches!(self, Kind::Server | Kind::Consumer)
+    }
+}
+
+/// What the stages need of every span; read in one pass, 64 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanHead {
+    /// The trace it belongs to.
+    pub trace_id: TraceId,
+    /// Its own identity.
+    pub span_id: SpanId,
+    /// The span it was called from; `None` at a root.
+    pub parent_id: Option<SpanId>,
+    /// Nanoseconds since the Unix epoch, as the sender's clock had it.
+    pub start: Nanos,
+    /// Nanoseconds since the Unix epoch; may lie before `start`.
+    pub end: Nanos,
+    /// The role.
+    pub kind: Kind,
+    /// Whether the status code is ERROR.
+    pub is_error: bool,
+}
+
+impl SpanHead {
+    /// Nanoseconds from start to end; 0 where the end lies before the start.
+    pub fn duration(&self) -> Nanos {
+        self.end.saturating_sub(self.start)
+    }
+}
+
+/// Why a span is refused while the rest of its request is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpanFault {
+    /// The trace id is not 16 bytes, or all zero.
+    #[error("trace_id must be 16 bytes and not all zero")]
+    TraceId,
+    /// The span id is not 8 bytes, or all zero.
+    #[error("span_id must be 8 bytes and not all zero")]
+    SpanId,
+    /// The parent id is neither empty nor 8 bytes.
+    #[error("parent_span_id must be empty or 8 bytes")]
+    ParentSpanId,
+    /// An attribute nests too deep.
+    #[error("attributes must not nest deeper than {MAX_ATTRIBUTE_DEPTH} arrays or maps")]
+    TooDeep,
+}
+
+/// Reads the head of a span in one pass over its top-level fields.
+///
+/// The outer error is a message that is no protobuf and spoils its whole request; the inner one costs only
+/// this span. Of a repeated singular field the last one counts, as protobuf has it.
+#[inline]
+pub fn read_head(body: &[u8]) -> Result<Result<SpanHead, SpanFault>, Malformed> {
+    let mut trace_id: &[u8] = &[];
+    let mut span_id: &[u8] = &[];
+    let mut parent_id: &[u8] = &[];
+    let mut start = 0;
+    let mut end = 0;
+    let mut kind = Kind::Unspecified;
+    let mut is_error = false;
+    let mut too_deep = false;
+    for field in wire::fields(body) {
+        let field = field?;
+        match field.number {
+            1 => trace_id = field.value.bytes()?,
+            2 => span_id = field.value.bytes()?,
+            4 => parent_id = field.value.bytes()?,
+            6 => kind = Kind::from_wire(field.value.varint()?),
+            7 => start = field.value.fixed64()?,
+            8 => end = field.value.fixed64()?,
+            9 => too_deep |= nests_too_deep(field.value.bytes()?)?,
+            11 | 13 => {
+                let content = field.value.bytes()?;
+                // Events and links carry attributes of their own.
+                if content.len() >= DEEP_ATTRIBUTE_SIZE {
+                    too_deep |= inner_attributes_nest_too_deep(content, field.number)?;
+                }
+            }
+            15 => is_error = status_is_error(field.value.bytes()?)?,
+            3 | 5 => drop(field.value.bytes()?),
+            10 | 12 | 14 => drop(field.value.varint()?),
+            16 => drop(field.value.fixed32()?),
+            _ => {}
+        }
+    }
+    Ok(check_ids(trace_id, span_id, parent_id).and_then(|(trace_id, span_id, parent_id)| {
+        if too_deep {
+            return Err(SpanFault::TooDeep);
+        }
+        Ok(SpanHead { trace_id, span_id, parent_id, start, end, kind, is_error })
+    }))
+}
+
+fn check_ids(
+    trace_id: &[u8],
+    span_id: &[u8],
+    parent_id: &[u8],
+) -> Result<(TraceId, SpanId, Option<SpanId>), SpanFault> {
+    let trace_id = TraceId::from_slice(trace_id).ok_or(SpanFault::TraceId)?;
+    let span_id = SpanId::from_slice(span_id).ok_or(SpanFault::SpanId)?;
+    // An all-zero parent is a root, as W3C Trace Context has it.
+    if !matches!(parent_id.len(), 0 | 8) {
+        return Err(SpanFault::ParentSpanId);
+    }
+    Ok((trace_id, span_id, SpanId::from_slice(parent_id)))
+}
+
+fn status_is_error(status: &[u8]) -> Result<bool, Malformed> {
+    let mut code = 0;
+    for field in wire::fields(status) {
+        let field = field?;
+        if field.number == 3 {
+            code = field.value.varint()?;
+        }
+    }
+    Ok(code == 2)
+}
+
+fn inner_attributes_nest_too_deep(content: &[u8], of: u32) -> Result<bool, Malformed> {
+    let attributes = if of == 11 { 3 } else { 4 };
+    for field in wire::fields(content) {
+        let field = field?;
+        if field.number == attributes && nests_too_deep(field.value.bytes()?)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[inline]
+fn nests_too_deep(key_value: &[u8]) -> Result<bool, Malformed> {
+    if key_value.len() < DEEP_ATTRIBUTE_SIZE {
+        return Ok(false);
+    }
+    deep_walk(key_value)
+}
+
+/// Walks nested values with one cursor a level on a fixed stack: linear time at any depth, no recursion.
+fn deep_walk(key_value: &[u8]) -> Result<bool, Malformed> {
+    /// Which message a cursor walks.
+    #[derive(Clone, Copy)]
+    enum In {
+        KeyValue,
+        AnyValue,
+        /// `ArrayValue` or `KeyValueList`; what it holds.
+        List(bool),
+    }
+    // Two messages a level (value, list), one more for the entries of a map.
+    const CURSORS: usize = MAX_ATTRIBUTE_DEPTH * 3 + 2;
+    let mut stack: [(Fields<'_>, In); CURSORS] = std::array::from_fn(|_| (wire::fields(&[]), In::AnyValue));
+    let mut top = 0;
+    let mut depth = 0;
+    if let Some(first) = stack.first_mut() {
+        *first = (wire::fields(key_value), In::KeyValue);
+    }
+    loop {
+        let Some((fields, place)) = stack.get_mut(top) else { return Ok(true) };
+        let place = *place;
+        let Some(field) = fields.next() else {
+            if matches!(place, In::List(_)) {
+                depth -= 1;
+            }
+            let Some(below) = top.checked_sub(1) else { return Ok(false) };
+            top = below;
+            continue;
+        };
+        let field = field?;
+        let Value::Bytes(content) = field.value else { continue };
+        let inner = match (place, field.number) {
+            (In::KeyValue, 2) | (In::List(false), 1) => In::AnyValue,
+            (In::List(true), 1) => In::KeyValue,
+            (In::AnyValue, 5) => In::List(false),
+            (In::AnyValue, 6) => In::List(true),
+            _ => continue,
+        };
+        if matches!(inner, In::List(_)) {
+            depth += 1;
+            if depth > MAX_ATTRIBUTE_DEPTH {
+                return Ok(true);
+            }
+        }
+        top += 1;
+        let Some(next) = stack.get_mut(top) else { return Ok(true) };
+        *next = (wire::fields(content), inner);
+    }
+}
+
+/// A span whose head has been read, with the rest of it at hand.
+#[derive(Clone, Copy, Debug)]
+pub struct SpanView<'a> {
+    /// Ids, times, kind and status.
+    pub head: SpanHead,
+    /// The span message as it came.
+    pub body: &'a [u8],
+}
+
+impl<'a> SpanView<'a> {
+    /// Reads a span that was accepted before; `None` for bytes that would have been refused.
+    pub fn read(body: &'a [u8]) -> Option<Self> {
+        let head = read_head(body).ok()?.ok()?;
+        Some(Self { head, body })
+    }
+
+    /// The name's bytes; usually, but not surely, UTF-8.
+    pub fn name(&self) -> &'a [u8] {
+        self.last_bytes(5)
+    }
+
+    /// The `tracestate` header's bytes.
+    pub fn trace_state(&self) -> &'a [u8] {
+        self.last_bytes(field::TRACE_STATE)
+    }
+
+    /// The attributes, in the order in which they stand; malformed ones are left out.
+    pub fn attributes(&self) -> impl Iterator<Item = Attribute<'a>> + use<'a> {
+        attributes(self.body, field::ATTRIBUTES)
+    }
+
+    /// The events, in the order in which they stand; malformed ones are left out.
+    pub fn events(&self) -> impl Iterator<Item = Event<'a>> + use<'a> {
+        messages(self.body, 11).map(|body| {
+            let mut event = Event { time: 0, name: &[], body };
+            for field in wire::fields(body).map_while(Result::ok) {
+                match (field.number, field.value) {
+                    (1, Value::Fixed64(time)) => event.time = time,
+                    (2, Value::Bytes(name)) => event.name = name,
+                    _ => {}
+                }
+            }
+            event
+        })
+    }
+
+    fn last_bytes(&self, number: u32) -> &'a [u8] {
+        messages(self.body, number).last().unwrap_or(&[])
+    }
+}
+
+/// A span event, `Span.Event`.
+#[derive(Clone, Copy, Debug)]
+pub struct Event<'a> {
+    /// Nanoseconds since the Unix epoch.
+    pub time: Nanos,
+    /// The name's bytes.
+    pub name: &'a [u8],
+    /// The event message as it came.
+    pub body: &'a [u8],
+}
+
+/// One attribute.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attribute<'a> {
+    /// The key's bytes.
+    pub key: &'a [u8],
+    /// The value.
+    pub value: AnyValue<'a>,
+}
+
+/// An attribute's value, `AnyValue`; of several variants in one value the last counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum AnyValue<'a> {
+    /// No value.
+    Empty,
+    /// Text, whose UTF-8 nobody has checked.
+    String(&'a [u8]),
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A floating point number.
+    Double(f64),
+    /// An array, a map or bytes: nothing here reads them.
+    Other,
+}
+
+impl<'a> AnyValue<'a> {
+    /// The text of a string value.
+    pub fn as_str(self) -> Option<&'a str> {
+        match self {
+            AnyValue::String(bytes) => std::str::from_utf8(bytes).ok(),
+            _ => None,
+        }
+    }
+}
+
+/// The attributes in the repeated field `number` of `message` (a span, an event, a resource).
+pub fn attributes(message: &[u8], number: u32) -> impl Iterator<Item = Attribute<'_>> + use<'_> {
+    messages(message, number).map(|key_value| {
+        let mut attribute = Attribute { key: &[], value: AnyValue::Empty };
+        for field in wire::fields(key_value).map_while(Result::ok) {
+            match (field.number, field.value) {
+                (1, Value::Bytes(key)) => attribute.key = key,
+                (2, Value::Bytes(value)) => attribute.value = any_value(value),
+                _ => {}
+            }
+        }
+        attribute
+    })
+}
+
+/// The payloads of the length-delimited field `number` of `message`.
+pub fn messages(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> + use<'_> {
+    wire::fields(message).map_while(Result::ok).filter_map(move |field| match field.value {
+        Value::Bytes(bytes) if field.number == number => Some(bytes),
+        _ => None,
+    })
+}
+
+fn any_value(message: &[u8]) -> AnyValue<'_> {
+    let mut value = AnyValue::Empty;
+    for field in wire::fields(message).map_while(Result::ok) {
+        value = match (field.number, field.value) {
+            (1, Value::Bytes(text)) => AnyValue::String(text),
+            (2, Value::Varint(truth)) => AnyValue::Bool(truth != 0),
+            (3, Value::Varint(number)) => AnyValue::Int(number.cast_signed()),
+            (4, Value::Fixed64(bits)) => AnyValue::Double(f64::from_bits(bits)),
+            (5..=7, _) => AnyValue::Other,
+            _ => value,
+        };
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::{put_bytes, put_fixed64, put_uint};
+    use super::*;
+
+    fn span_with(extra: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut span = Vec::new();
+        put_bytes(&mut span, 1, &[1; 16]);
+        put_bytes(&mut span, 2, &[2; 8]);
+        put_bytes(&mut span, 5, b"run");
+        put_uint(&mut span, 6, 2);
+        put_fixed64(&mut span, 7, 100);
+        put_fixed64(&mut span, 8, 350);
+        extra(&mut span);
+        span
+    }
+
+    /// A `KeyValue` whose value is `depth` arrays (or maps) inside one another.
+    fn nested(depth: usize, map: bool) -> Vec<u8> {
+        let mut value = Vec::new();
+        for _ in 0..depth {
+            let mut entry = Vec::new();
+            if map {
+                put_bytes(&mut entry, 1, b"k");
+                put_bytes(&mut entry, 2, &value);
+            } else {
+                entry = value;
+            }
+            let mut list = Vec::new();
+            put_bytes(&mut list, 1, &entry);
+            value = Vec::new();
+            put_bytes(&mut value, if map { 6 } else { 5 }, &list);
+        }
+        let mut key_value = Vec::new();
+        put_bytes(&mut key_value, 1, b"key");
+        put_bytes(&mut key_value, 2, &value);
+        key_value
+    }
+
+    #[test]
+    fn the_head_holds_ids_times_kind_and_status() {
+        let body = span_with(|span| {
+            put_bytes(span, 4, &[3; 8]);
+            put_bytes(span, 15, &[0x18, 2]);
+        });
+        let span = SpanView::read(&body).expect("valid");
+        assert_eq!(span.head.parent_id, SpanId::from_slice(&[3; 8]));
+        assert_eq!((span.head.kind, span.head.is_error), (Kind::Server, true));
+        assert_eq!(span.head.duration(), 250);
+        assert_eq!(span.name(), b"run");
+    }
+
+    #[test]
+    fn an_end_before_the_start_is_a_duration_of_zero() {
+        let body = span_with(|span| put_fixed64(span, 8, 1));
+        assert_eq!(SpanView::read(&body).expect("valid").head.duration(), 0);
+    }
+
+    #[test]
+    fn each_bad_id_is_named() {
+        let cases: [(u32, &[u8], SpanFault); 7] = [
+            (1, &[1; 8], SpanFault::TraceId),
+            (1, &[0; 16], SpanFault::TraceId),
+            (1, &[1; 17], SpanFault::TraceId),
+            (2, &[], SpanFault::SpanId),
+            (2, &[0; 8], SpanFault::SpanId),
+            (4, &[1; 3], SpanFault::ParentSpanId),
+            (4, &[1; 16], SpanFault::ParentSpanId),
+        ];
+        for (number, bytes, fault) in cases {
+            let body = span_with(|span| put_bytes(span, number, bytes));
+            assert_eq!(read_head(&body), Ok(Err(fault)), "field {number} = {bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_parent_of_zeros_is_a_root() {
+        let body = span_with(|span| put_bytes(span, 4, &[0; 8]));
+        assert_eq!(SpanView::read(&body).expect("valid").head.parent_id, None);
+    }
+
+    #[test]
+    fn a_known_field_of_another_wire_type_is_malformed() {
+        for number in [1, 2, 3, 4, 5, 7, 8, 9, 11, 13, 15, 16] {
+            let body = span_with(|span| put_uint(span, number, 1));
+            assert_eq!(read_head(&body), Err(Malformed), "field {number}");
+        }
+        for number in [6, 10, 12, 14] {
+            let body = span_with(|span| put_bytes(span, number, b"x"));
+            assert_eq!(read_head(&body), Err(Malformed), "field {number}");
+        }
+    }
+
+    #[test]
+    fn sixty_four_levels_pass_and_the_next_is_refused() {
+        for map in [false, true] {
+            for (depth, accepted) in [(47, true), (48, true), (64, true), (65, false), (5_000, false)] {
+                let attribute = nested(depth, map);
+                for number in [9, 11] {
+                    let content = match number {
+                        9 => attribute.clone(),
+                        _ => {
+                            let mut event = Vec::new();
+                            put_bytes(&mut event, 3, &attribute);
+                            event
+                        }
+                    };
+                    let body = span_with(|span| put_bytes(span, number, &content));
+                    let head = read_head(&body).expect("protobuf");
+                    assert_eq!(head.is_ok(), accepted, "{depth} levels, map {map}, field {number}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn attributes_are_read_by_type() {
+        let body = span_with(|span| {
+            for value in [&[0x0a, 1, b'x'][..], &[0x10, 1], &[0x18, 5], &[]] {
+                let mut key_value = Vec::new();
+                put_bytes(&mut key_value, 1, b"k");
+                put_bytes(&mut key_value, 2, value);
+                put_bytes(span, 9, &key_value);
+            }
+        });
+        let values: Vec<_> = SpanView::read(&body).expect("valid").attributes().map(|a| a.value).collect();
+        assert_eq!(values, [AnyValue::String(b"x"), AnyValue::Bool(true), AnyValue::Int(5), AnyValue::Empty]);
+    }
+}
