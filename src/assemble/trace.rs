@@ -28,32 +28,43 @@ impl Trace {
     /// # Errors
     /// [`Malformed`] when it is no protobuf.
     pub fn all_in(request: &[u8]) -> Result<Vec<Self>, Malformed> {
-        let mut table = Batch::default();
-        table.read(request)?;
-        let mut traces: BTreeMap<TraceId, (Self, BTreeMap<u32, u32>, BTreeMap<u32, u32>)> = BTreeMap::new();
-        for span in &table.spans {
+        /// A trace being put together, and the numbers that the request's resources and scopes have in it.
+        struct Part {
+            trace: Trace,
+            resources: BTreeMap<u32, u32>,
+            scopes: BTreeMap<u32, u32>,
+        }
+        let mut batch = Batch::default();
+        batch.read(request)?;
+        let mut parts: BTreeMap<TraceId, Part> = BTreeMap::new();
+        for span in &batch.spans {
             let id = span.head.trace_id;
-            let (trace, resources, scopes) =
-                traces.entry(id).or_insert_with(|| (Self::new(id), BTreeMap::new(), BTreeMap::new()));
-            let scope = if let Some(scope) = scopes.get(&span.scope) {
-                *scope
-            } else {
-                let found = table.scopes.get(span.scope as usize).ok_or(Malformed)?;
-                let resource = if let Some(resource) = resources.get(&found.resource) {
-                    *resource
-                } else {
-                    let content = table.resources.get(found.resource as usize).ok_or(Malformed)?;
-                    let resource = trace.push_resource(content.of(&table.enclosing))?;
-                    resources.insert(found.resource, resource);
-                    resource
-                };
-                let scope = trace.push_scope(found.content.of(&table.enclosing), resource)?;
-                scopes.insert(span.scope, scope);
-                scope
+            let Part { trace, resources, scopes } = parts.entry(id).or_insert_with(|| Part {
+                trace: Self::new(id),
+                resources: BTreeMap::new(),
+                scopes: BTreeMap::new(),
+            });
+            let scope = match scopes.get(&span.scope) {
+                Some(scope) => *scope,
+                None => {
+                    let found = batch.scopes.get(span.scope as usize).ok_or(Malformed)?;
+                    let resource = match resources.get(&found.resource) {
+                        Some(resource) => *resource,
+                        None => {
+                            let content = batch.resources.get(found.resource as usize).ok_or(Malformed)?;
+                            let resource = trace.push_resource(content.of(&batch.enclosing))?;
+                            resources.insert(found.resource, resource);
+                            resource
+                        }
+                    };
+                    let scope = trace.push_scope(found.content.of(&batch.enclosing), resource)?;
+                    scopes.insert(span.scope, scope);
+                    scope
+                }
             };
             trace.push_span(span.head, span.body.of(request), scope)?;
         }
-        Ok(traces.into_values().map(|(trace, ..)| trace).collect())
+        Ok(parts.into_values().map(|part| part.trace).collect())
     }
 
     /// Appends what encloses scopes: a `ResourceSpans` without its `scope_spans`. Returns its index.

@@ -20,7 +20,7 @@ pub mod field {
 }
 
 /// A stretch of bytes by offset; requests end below 4 GiB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stretch {
     start: u32,
     length: u32,

@@ -477,14 +477,11 @@ mod tests {
             for (depth, accepted) in [(47, true), (48, true), (64, true), (65, false), (5_000, false)] {
                 let attribute = nested(depth, map);
                 for number in [9, 11] {
-                    let content = match number {
-                        9 => attribute.clone(),
-                        _ => {
-                            let mut event = Vec::new();
-                            put_bytes(&mut event, 3, &attribute);
-                            event
-                        }
-                    };
+                    let mut content = attribute.clone();
+                    if number == 11 {
+                        content.clear();
+                        put_bytes(&mut content, 3, &attribute);
+                    }
                     let body = span_with(|span| put_bytes(span, number, &content));
                     let head = read_head(&body).expect("protobuf");
                     assert_eq!(head.is_ok(), accepted, "{depth} levels, map {map}, field {number}");
