@@ -3,5 +3,7 @@
 pub mod assemble;
 pub mod compare;
 pub mod config;
+pub mod enrich;
+pub mod export;
 pub mod otlp;
 pub mod telemetry;
