@@ -4,7 +4,6 @@
 //! out first, so that the last hop wins and writing twice changes nothing more.
 
 mod attributes;
-pub mod tracestate;
 
 use crate::assemble::Trace;
 use crate::compare::{Outcome, Reference, Verdict};

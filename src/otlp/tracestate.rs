@@ -3,8 +3,8 @@
 //! Follows OpenTelemetry's "TraceState: probability sampling": a trace with randomness R of 56 bits is kept
 //! iff R >= T, and `th` states T without trailing zeros. All else in a `tracestate` is opaque bytes.
 
-use crate::otlp::span::field::TRACE_STATE;
-use crate::otlp::wire::{self, Malformed};
+use super::span::field::TRACE_STATE;
+use super::wire::{self, Malformed};
 
 /// A `tracestate` has at most so many members.
 const MOST_MEMBERS: usize = 32;
