@@ -3,7 +3,9 @@
 pub mod assemble;
 pub mod compare;
 pub mod config;
+pub mod decide;
 pub mod enrich;
 pub mod export;
 pub mod otlp;
 pub mod telemetry;
+pub mod template;

@@ -7,6 +7,7 @@ pub mod batch;
 pub mod codec;
 pub mod ids;
 pub mod span;
+pub mod tracestate;
 pub mod wire;
 
 pub use ids::{SpanId, TraceId};

@@ -1,0 +1,200 @@
+//! Decides what becomes of a trace: slow, an error, sampled, or dropped.
+//!
+//! Most traces are judged by their root span alone ([`Decider::judge`] with [`Shape::Unknown`]); only where the shape
+//! of the trace matters, or where it is in the fair sample that learning looks at, the whole trace is asked for.
+
+pub mod entry;
+mod histogram;
+mod identity;
+pub mod route;
+pub mod sample;
+pub mod threshold;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use route::{Routes, SlowRule};
+
+pub use route::RouteId;
+
+use crate::config;
+use crate::otlp::span::SpanView;
+use crate::otlp::{Nanos, TraceId};
+use crate::telemetry::metrics::Decided;
+
+/// Learning traces that last longer than this carry a verdict, so that a first slow request does not just vanish.
+const NOTABLE_WHILE_LEARNING: Nanos = 1_000_000_000;
+
+/// A trace without a root and without a threshold is slow above this.
+const SLOW_FRAGMENT: Nanos = 10_000_000_000;
+
+/// The stage that decides, with what it has learned.
+#[derive(Debug)]
+pub struct Decider {
+    sample: config::Sample,
+    /// A std mutex: held for one look-up and one count a trace, never across a call into another stage.
+    routes: Mutex<Routes>,
+}
+
+/// What is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Its id.
+    pub id: TraceId,
+    /// The entry span's `service.name`.
+    pub service: &'a [u8],
+    /// The entry span.
+    pub span: SpanView<'a>,
+    /// Nanoseconds: of the entry span, or from first start to last end where there is no root.
+    pub duration: Nanos,
+    /// Whether the entry span, or a SERVER or CONSUMER span, has status ERROR.
+    pub has_error: bool,
+    /// Whether its root has arrived.
+    pub has_root: bool,
+    /// Whether spans around it are missing: such a trace teaches nothing.
+    pub is_fragment: bool,
+}
+
+/// What is known of the calls that a trace makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Nobody has looked.
+    Unknown,
+    /// This one; whether the trace is in the fair sample was said when it was asked for.
+    Known {
+        /// The hash of the call paths first entered from the entry service.
+        shape: u64,
+        /// What [`Judgement::Look`] said.
+        is_sampled: bool,
+    },
+}
+
+/// What [`Decider::judge`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Look at the whole trace and judge again.
+    Look {
+        /// Whether learning wants to see it.
+        is_sampled: bool,
+    },
+    /// Decided.
+    Decided(Judged),
+}
+
+/// A decision and its grounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// What becomes of the trace.
+    pub decided: Decided,
+    /// Whose traces it is compared with.
+    pub route: RouteId,
+    /// Nanoseconds; `None` while the route is learning.
+    pub threshold: Option<Nanos>,
+    /// Whether the trace is worth a verdict.
+    pub is_notable: bool,
+    /// Whether it may become a reference.
+    pub is_reference: bool,
+    /// Whether learning looks at it: one of the fair sample.
+    pub is_sampled: bool,
+}
+
+impl Decider {
+    /// From the configuration's `slow` and `sample` sections.
+    pub fn new(slow: &config::Slow, sample: &config::Sample) -> Self {
+        Self { sample: sample.clone(), routes: Mutex::new(Routes::new(slow)) }
+    }
+
+    /// Judges a trace at `now`, in nanoseconds of the clock that all calls share. A trace is counted, and teaches its
+    /// route, when it is decided, not when it is looked at.
+    pub fn judge(&self, now: Nanos, candidate: &Candidate<'_>, shape: Shape) -> Judgement {
+        let mut routes = self.routes();
+        let (route, found) = routes.find(candidate);
+        let (shape, is_sampled) = match shape {
+            Shape::Known { shape, is_sampled } => (Some(shape), is_sampled),
+            Shape::Unknown => {
+                let is_sampled = found.is_sampled(now, candidate.id);
+                if is_sampled || (!found.has_fixed_rule() && found.depends_on_shape(now, candidate.duration))
+                {
+                    return Judgement::Look { is_sampled };
+                }
+                (None, false)
+            }
+        };
+        let rule = found.rule(now, shape);
+        let is_slow = match rule {
+            SlowRule::Never => false,
+            SlowRule::Above(threshold) => candidate.duration > threshold,
+            SlowRule::Learning => !candidate.has_root && candidate.duration > SLOW_FRAGMENT,
+        };
+        let is_error = candidate.span.head.is_error;
+        if !candidate.is_fragment && !is_error {
+            found.learn(now, candidate.duration, shape);
+        }
+        let is_learning = rule == SlowRule::Learning;
+        let decided = match () {
+            () if is_slow => Decided::Slow,
+            () if candidate.has_error => Decided::Error,
+            () if is_learning => Decided::Learning,
+            () => Decided::Healthy,
+        };
+        let threshold = match rule {
+            SlowRule::Above(threshold) => Some(threshold),
+            _ => None,
+        };
+        Judgement::Decided(Judged {
+            decided,
+            route,
+            threshold,
+            is_notable: is_slow || (is_learning && candidate.duration > NOTABLE_WHILE_LEARNING),
+            is_reference: is_sampled && !is_slow && !is_error && !candidate.is_fragment,
+            is_sampled,
+        })
+    }
+
+    /// Whether a healthy trace, or an error where not all are kept, stays in the sample. `trace_states` are those of
+    /// its spans, in any order.
+    pub fn sample<'a>(
+        &self,
+        id: TraceId,
+        decided: Decided,
+        trace_states: impl Iterator<Item = &'a [u8]>,
+    ) -> sample::Sampled {
+        let share = match decided {
+            Decided::Error => self.sample.errors,
+            Decided::Healthy => self.sample.healthy,
+            _ => 1.0,
+        };
+        let is_stamped = decided == Decided::Healthy || (decided == Decided::Error && share < 1.0);
+        if !is_stamped {
+            return sample::Sampled::Kept { stamp: None };
+        }
+        sample::sample(id, share, trace_states)
+    }
+
+    /// How many routes have a threshold, and how many have none yet.
+    pub fn routes_by_state(&self) -> (usize, usize) {
+        self.routes().by_state()
+    }
+
+    /// `SERVICE ROUTE`, as people read it.
+    pub fn route_name(&self, route: RouteId) -> String {
+        self.routes().name(route)
+    }
+
+    /// Trusts every shape seen so far: what was learned comes from traffic known to be normal.
+    pub fn trust_shapes(&self) {
+        self.routes().trust_shapes();
+    }
+
+    /// Bytes taken for what was learned.
+    pub fn used_bytes(&self) -> u64 {
+        self.routes().used_bytes()
+    }
+
+    /// A panic under the lock leaves counts that are at worst one short.
+    fn routes(&self) -> MutexGuard<'_, Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

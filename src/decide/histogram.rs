@@ -1,0 +1,112 @@
+//! Counts by duration, on a scale whose steps grow with the duration: 32 to a doubling, so a percentile is off by
+//! 3 % at most. Only steps that were hit take memory: a route's durations hit about a hundred of 1,900.
+
+use crate::otlp::Nanos;
+
+/// A histogram of durations.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Histogram {
+    /// Sorted by step.
+    steps: Vec<(u16, u32)>,
+    count: u64,
+}
+
+const STEP_BITS: u32 = 5;
+
+impl Histogram {
+    /// Counts one duration in nanoseconds.
+    pub(super) fn add(&mut self, duration: Nanos) {
+        let step = step_of(duration);
+        self.count += 1;
+        match self.steps.binary_search_by_key(&step, |(step, _)| *step) {
+            Ok(place) => {
+                if let Some((_, count)) = self.steps.get_mut(place) {
+                    *count = count.saturating_add(1);
+                }
+            }
+            Err(place) => self.steps.insert(place, (step, 1)),
+        }
+    }
+
+    /// How many durations were counted.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The longest duration of the step that the nearest rank of `share`, 0..1, falls into; `None` when empty.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of a count is smaller than the count"
+    )]
+    pub(super) fn percentile(&self, share: f64) -> Option<Nanos> {
+        let rank = (self.count as f64 * share).ceil() as u64;
+        let mut seen = 0;
+        for (step, count) in &self.steps {
+            seen += u64::from(*count);
+            if seen >= rank {
+                return Some(end_of(*step));
+            }
+        }
+        None
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.steps.clear();
+        self.count = 0;
+    }
+
+    /// Bytes taken from the allocator.
+    pub(super) fn allocated(&self) -> u64 {
+        (self.steps.capacity() * size_of::<(u16, u32)>()) as u64
+    }
+}
+
+/// Steps below 2^5 ns are one nanosecond wide; above, the leading bit and the next five tell the step.
+fn step_of(duration: Nanos) -> u16 {
+    let octave = (duration | 1).ilog2();
+    let step = if octave < STEP_BITS {
+        duration
+    } else {
+        let within = (duration >> (octave - STEP_BITS)) & ((1 << STEP_BITS) - 1);
+        (u64::from(octave - STEP_BITS + 1) << STEP_BITS) + within
+    };
+    u16::try_from(step).unwrap_or(u16::MAX)
+}
+
+/// The longest duration of a step.
+fn end_of(step: u16) -> Nanos {
+    let (octave, within) = (u32::from(step) >> STEP_BITS, u64::from(step) & ((1 << STEP_BITS) - 1));
+    if octave == 0 {
+        return within;
+    }
+    let width = 1_u64 << (octave - 1);
+    (((1 << STEP_BITS) + within) << (octave - 1)).saturating_add(width - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_holds_what_it_was_made_from() {
+        for duration in (0..5_000).chain((0..64).map(|bit| 1 << bit)).chain([u64::MAX, 123_456_789]) {
+            let end = end_of(step_of(duration));
+            assert!(end >= duration, "{duration} ends at {end}");
+            assert!(end - duration <= duration / 32, "{duration} ends at {end}");
+        }
+    }
+
+    #[test]
+    fn a_percentile_is_that_of_the_sorted_durations_within_a_step() {
+        let mut histogram = Histogram::default();
+        for duration in (1..=1_000).rev() {
+            histogram.add(duration * 1_000);
+        }
+        for (share, exact) in [(0.5, 500_000), (0.95, 950_000), (0.999, 999_000), (1.0, 1_000_000)] {
+            let found = histogram.percentile(share).expect("not empty");
+            assert!((exact..=exact + exact / 32).contains(&found), "{share}: {found}");
+        }
+        assert_eq!(Histogram::default().percentile(0.5), None);
+    }
+}

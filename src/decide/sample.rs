@@ -1,0 +1,111 @@
+//! Consistent probability sampling: every sampler that sees a trace's randomness decides alike, and the threshold
+//! that is stamped on kept spans lets a backend count what was dropped.
+//!
+//! Follows OpenTelemetry's "TraceState: Probability Sampling" and W3C Trace Context level 2: a trace is kept iff its
+//! 56-bit randomness R is at least the threshold T.
+
+use crate::otlp::TraceId;
+use crate::otlp::tracestate::{self, OtState};
+
+/// Whether a trace stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sampled {
+    /// It does.
+    Kept {
+        /// What to write on each of its spans; `None` leaves them as they are.
+        stamp: Option<Stamp>,
+    },
+    /// It does not.
+    Dropped,
+}
+
+/// What a kept sample's spans are stamped with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// T, 56 bits.
+    pub threshold: u64,
+    /// R, 56 bits: which incoming thresholds can be true.
+    pub randomness: u64,
+}
+
+/// Samples a trace with probability `share`, 0..=1, given the `tracestate`s of its spans in any order.
+///
+/// Of different values the highest threshold counts. A threshold that cannot be read, or that would have dropped the
+/// trace before it came here, is not believed.
+pub fn sample<'a>(id: TraceId, share: f64, trace_states: impl Iterator<Item = &'a [u8]>) -> Sampled {
+    let mut thresholds = Vec::new();
+    let mut explicit: Option<u64> = None;
+    for state in trace_states.filter(|state| !state.is_empty()).map(tracestate::read) {
+        let OtState { threshold, randomness, .. } = state;
+        thresholds.extend(threshold);
+        // The smallest, so that the order of spans does not matter; they differ only where somebody is wrong.
+        explicit = match (explicit, randomness) {
+            (Some(known), Some(other)) => Some(known.min(other)),
+            (known, other) => known.or(other),
+        };
+    }
+    let randomness = explicit.unwrap_or_else(|| id.randomness());
+    let incoming = thresholds.into_iter().filter(|threshold| *threshold <= randomness).max();
+    let threshold = threshold_of(share).max(incoming.unwrap_or(0));
+    if randomness >= threshold && share > 0.0 {
+        Sampled::Kept { stamp: Some(Stamp { threshold, randomness }) }
+    } else {
+        Sampled::Dropped
+    }
+}
+
+/// T for a probability: (1 - p) x 2^56.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "between 0 and 2^56, where floats hold what a share needs"
+)]
+fn threshold_of(share: f64) -> u64 {
+    ((1.0 - share) * (1_u64 << 56) as f64) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LARGEST: u64 = (1 << 56) - 1;
+
+    fn id(randomness: u64) -> TraceId {
+        let mut bytes = [0xff; 16];
+        bytes[8..].copy_from_slice(&(randomness | 0xff << 56).to_be_bytes());
+        TraceId::from_slice(&bytes).expect("not zero")
+    }
+
+    /// The threshold that a trace was kept with.
+    fn threshold(randomness: u64, share: f64, states: &[&'static str]) -> Option<u64> {
+        match sample(id(randomness), share, states.iter().map(|state| state.as_bytes())) {
+            Sampled::Kept { stamp } => Some(stamp.expect("stamped").threshold),
+            Sampled::Dropped => None,
+        }
+    }
+
+    #[test]
+    fn a_trace_is_kept_from_the_threshold_on() {
+        let tenth = threshold(LARGEST, 0.1, &[]).expect("kept");
+        assert_eq!(tenth >> 8, 0xe6_6666_6666_6666 >> 8);
+        assert_eq!(threshold(tenth, 0.1, &[]), Some(tenth));
+        assert_eq!(threshold(tenth - 1, 0.1, &[]), None);
+    }
+
+    #[test]
+    fn everything_and_nothing() {
+        assert_eq!(threshold(0, 1.0, &[]), Some(0));
+        assert_eq!(threshold(LARGEST, 0.0, &[]), None);
+    }
+
+    #[test]
+    fn explicit_randomness_and_the_highest_threshold_of_the_spans_count() {
+        assert_eq!(threshold(0, 0.5, &["ot=rv:ffffffffffffff"]), Some(1 << 55));
+        assert_eq!(threshold(LARGEST, 0.5, &["ot=th:4", "ot=th:c", ""]), Some(0xc0_0000_0000_0000));
+    }
+
+    #[test]
+    fn a_threshold_above_the_randomness_is_not_believed() {
+        assert_eq!(threshold(1 << 55, 0.5, &["ot=th:c"]), Some(1 << 55));
+    }
+}

@@ -1,0 +1,237 @@
+use std::time::Duration;
+
+use super::*;
+use crate::config::RouteOverride;
+use crate::otlp::wire::{put_bytes, put_fixed64, put_uint};
+
+const SECOND: Nanos = 1_000_000_000;
+const MILLI: Nanos = 1_000_000;
+
+fn span(name: &str, is_error: bool) -> Vec<u8> {
+    let mut body = Vec::new();
+    put_bytes(&mut body, 1, &[1; 16]);
+    put_bytes(&mut body, 2, &[1; 8]);
+    put_bytes(&mut body, 5, name.as_bytes());
+    put_uint(&mut body, 6, 2);
+    put_fixed64(&mut body, 7, SECOND);
+    if is_error {
+        put_bytes(&mut body, 15, &[0x18, 2]);
+    }
+    body
+}
+
+fn id(number: u64) -> TraceId {
+    // Spread as random ids are.
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&number.wrapping_mul(0xd6e8_feb8_6659_fd93).to_be_bytes());
+    bytes[8..].copy_from_slice(&(number.wrapping_mul(0xa076_1d64_78bd_642f) | 1).to_be_bytes());
+    TraceId::from_slice(&bytes).expect("not zero")
+}
+
+struct Case {
+    decider: Decider,
+    traces: u64,
+}
+
+impl Case {
+    fn new(slow: config::Slow) -> Self {
+        Self { decider: Decider::new(&slow, &config::Sample::default()), traces: 0 }
+    }
+
+    /// Judges one trace to the end, giving `shape` where it is asked for.
+    fn judge(&mut self, now: Nanos, name: &str, duration: Nanos, shape: u64) -> Judged {
+        let body = span(name, false);
+        self.judge_with(now, duration, shape, &body, |_| {})
+    }
+
+    fn judge_with(
+        &mut self,
+        now: Nanos,
+        duration: Nanos,
+        shape: u64,
+        body: &[u8],
+        change: impl FnOnce(&mut Candidate<'_>),
+    ) -> Judged {
+        self.traces += 1;
+        let span = SpanView::read(body).expect("valid");
+        let mut candidate = Candidate {
+            id: id(self.traces),
+            service: b"web",
+            span,
+            duration,
+            has_error: span.head.is_error,
+            has_root: true,
+            is_fragment: false,
+        };
+        change(&mut candidate);
+        match self.decider.judge(now, &candidate, Shape::Unknown) {
+            Judgement::Decided(judged) => judged,
+            Judgement::Look { is_sampled } => {
+                let Judgement::Decided(judged) =
+                    self.decider.judge(now, &candidate, Shape::Known { shape, is_sampled })
+                else {
+                    panic!("a known shape is decided");
+                };
+                judged
+            }
+        }
+    }
+}
+
+fn fixed(millis: u64) -> config::Slow {
+    config::Slow {
+        threshold: config::Threshold::Fixed(Duration::from_millis(millis)),
+        ..config::Slow::default()
+    }
+}
+
+#[test]
+fn slow_is_strictly_longer_than_the_threshold() {
+    let mut case = Case::new(fixed(300));
+    assert_eq!(case.judge(0, "a", 300 * MILLI, 1).decided, Decided::Healthy);
+    let slow = case.judge(0, "a", 300 * MILLI + 1, 1);
+    assert_eq!((slow.decided, slow.threshold), (Decided::Slow, Some(300 * MILLI)));
+}
+
+#[test]
+fn slow_goes_before_error_and_error_before_healthy() {
+    let mut case = Case::new(fixed(300));
+    let error = span("a", true);
+    assert_eq!(case.judge_with(0, MILLI, 1, &error, |_| {}).decided, Decided::Error);
+    assert_eq!(case.judge_with(0, SECOND, 1, &error, |_| {}).decided, Decided::Slow);
+    let healthy = span("a", false);
+    assert_eq!(case.judge_with(0, MILLI, 1, &healthy, |c| c.has_error = true).decided, Decided::Error);
+}
+
+#[test]
+fn a_route_is_learning_until_it_has_enough_traces() {
+    let mut case = Case::new(config::Slow::default());
+    for n in 0..20 {
+        let judged = case.judge(n, "a", 100 * MILLI, 1);
+        assert_eq!((judged.decided, judged.is_notable), (Decided::Learning, false), "trace {n}");
+    }
+    assert_eq!(case.judge(20, "a", 100 * MILLI, 1).decided, Decided::Healthy);
+    assert_eq!(case.judge(21, "a", 200 * MILLI, 1).decided, Decided::Slow);
+    assert!(case.judge(22, "b", 2 * SECOND, 1).is_notable, "a first slow request does not just vanish");
+    assert_eq!(case.decider.routes_by_state(), (1, 1));
+}
+
+#[test]
+fn the_first_matching_exception_wins() {
+    let rule = |route: &str, threshold: Option<u64>, ignore| RouteOverride {
+        service: "w*b".to_owned(),
+        route: route.to_owned(),
+        threshold: threshold.map(Duration::from_millis),
+        ignore,
+    };
+    let slow =
+        config::Slow { routes: vec![rule("poll *", None, true), rule("*", Some(50), false)], ..fixed(300) };
+    let mut case = Case::new(slow);
+    assert_eq!(case.judge(0, "poll forever", 60 * SECOND, 1).decided, Decided::Healthy);
+    assert_eq!(case.judge(0, "a", 51 * MILLI, 1).threshold, Some(50 * MILLI));
+}
+
+#[test]
+fn a_trace_without_a_root_or_a_threshold_is_slow_above_ten_seconds() {
+    let mut case = Case::new(config::Slow::default());
+    let body = span("a", false);
+    let mut judge = |duration| case.judge_with(0, duration, 1, &body, |c| c.has_root = false).decided;
+    assert_eq!(judge(10 * SECOND), Decided::Learning);
+    assert_eq!(judge(10 * SECOND + 1), Decided::Slow);
+}
+
+#[test]
+fn fragments_and_errors_teach_nothing() {
+    let mut case = Case::new(config::Slow::default());
+    let (body, error) = (span("a", false), span("a", true));
+    for n in 0..100 {
+        case.judge_with(n, MILLI, 1, &body, |c| c.is_fragment = true);
+        let judged = case.judge_with(n, MILLI, 1, &error, |_| {});
+        assert!(!judged.is_reference);
+    }
+    assert_eq!(case.decider.routes_by_state(), (0, 1));
+}
+
+/// Two pages under one route name: one of 10 ms, one of 400 ms.
+fn two_shapes(case: &mut Case, minutes: std::ops::Range<u64>) {
+    for minute in minutes {
+        for n in 0..60 {
+            let now = minute * 60 * SECOND + n * SECOND;
+            case.judge(
+                now,
+                "page",
+                if n % 10 == 0 { 400 * MILLI } else { 20 * MILLI },
+                u64::from(n % 10 == 0),
+            );
+        }
+    }
+}
+
+#[test]
+fn an_old_shape_is_judged_by_its_own_threshold() {
+    let mut case = Case::new(config::Slow::default());
+    two_shapes(&mut case, 0..55);
+    let before = case.judge(55 * 60 * SECOND, "page", 100 * MILLI, 0);
+    assert_eq!(before.decided, Decided::Healthy, "by the route's threshold: {:?}", before.threshold);
+    two_shapes(&mut case, 55..65);
+    let after = case.judge(65 * 60 * SECOND, "page", 100 * MILLI, 0);
+    assert_eq!(after.decided, Decided::Slow);
+    assert_eq!(case.judge(65 * 60 * SECOND, "page", 400 * MILLI, 1).decided, Decided::Healthy);
+}
+
+#[test]
+fn a_shape_that_suddenly_is_everywhere_is_judged_by_the_route() {
+    let slow = config::Slow {
+        // So that the rare shape does not set the route's threshold.
+        learned: config::Learned { percentile: 80.0, ..config::Learned::default() },
+        ..config::Slow::default()
+    };
+    let mut case = Case::new(slow);
+    two_shapes(&mut case, 0..70);
+    assert_eq!(case.judge(70 * 60 * SECOND, "page", 400 * MILLI, 1).decided, Decided::Healthy);
+    let decided: Vec<_> =
+        (0..240).map(|n| case.judge(70 * 60 * SECOND + n * SECOND, "page", 400 * MILLI, 1).decided).collect();
+    assert_eq!(decided.last(), Some(&Decided::Slow));
+}
+
+#[test]
+fn learning_looks_at_a_bounded_share_of_the_traffic() {
+    let mut case = Case::new(fixed(300));
+    let mut looked = [0; 10];
+    for (second, looked) in (0..).zip(&mut looked) {
+        for n in 0..2_000 {
+            let judged = case.judge(second * SECOND + n, "a", MILLI, 1);
+            *looked += u32::from(judged.is_reference);
+        }
+    }
+    assert!(looked.iter().all(|looked| (20..=50).contains(looked)), "{looked:?}");
+}
+
+#[test]
+fn routes_beyond_the_limit_share_one() {
+    let mut case = Case::new(fixed(300));
+    let letters =
+        |n: u32| -> String { n.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect() };
+    for n in 0..2_000 {
+        assert_ne!(case.judge(0, &letters(n), MILLI, 1).route, RouteId::OTHER);
+    }
+    assert_eq!(case.judge(0, "one more", MILLI, 1).route, RouteId::OTHER);
+    assert_ne!(case.judge(0, "a", MILLI, 1).route, RouteId::OTHER, "known routes stay");
+}
+
+#[test]
+fn a_glob_covers_the_whole_text() {
+    for (pattern, text, matches) in [
+        ("POST /cart/*", "POST /cart/1/items", true),
+        ("POST /cart/*", "POST /cart", false),
+        ("*", "", true),
+        ("a*b*c", "a-b-b-c", true),
+        ("a*b*c", "a-b-b-d", false),
+        ("*cart", "cartcart", true),
+        ("a*a", "a", false),
+        ("exact", "exact", true),
+        ("exact", "exactly", false),
+    ] {
+        assert_eq!(route::glob(pattern, text), matches, "{pattern} on {text}");
+    }
+}
