@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod codec;
 pub mod ids;
+pub mod json;
 pub mod span;
 pub mod tracestate;
 pub mod wire;
