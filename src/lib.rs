@@ -9,3 +9,4 @@ pub mod export;
 pub mod otlp;
 pub mod telemetry;
 pub mod template;
+pub mod waterfall;
