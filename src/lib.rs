@@ -6,6 +6,7 @@ pub mod config;
 pub mod decide;
 pub mod enrich;
 pub mod export;
+pub mod demo;
 pub mod otlp;
 pub mod telemetry;
 pub mod template;
