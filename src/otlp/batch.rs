@@ -4,8 +4,9 @@
 //! A request is read whole before any of it is taken, so one that turns out to be no protobuf leaves nothing
 //! behind. The tables are reused from request to request: reading allocates nothing in steady state.
 
+use super::depth::attributes_nest_too_deep;
 use super::span::{SpanFault, SpanHead, read_head};
-use super::wire::{self, Malformed};
+use super::wire::{self, Field, Malformed};
 
 /// Field numbers of the messages around spans; `ResourceSpans` and `ScopeSpans` nest alike.
 pub mod field {
@@ -15,8 +16,12 @@ pub mod field {
     pub const HEAD: u32 = 1;
     /// `ResourceSpans.scope_spans` and `ScopeSpans.spans`.
     pub const CHILDREN: u32 = 2;
+    /// `ResourceSpans.schema_url` and `ScopeSpans.schema_url`.
+    pub const SCHEMA_URL: u32 = 3;
     /// `Resource.attributes`.
     pub const RESOURCE_ATTRIBUTES: u32 = 1;
+    /// `InstrumentationScope.attributes`.
+    pub const SCOPE_ATTRIBUTES: u32 = 3;
 }
 
 /// A stretch of bytes by offset; requests end below 4 GiB.
@@ -130,45 +135,73 @@ impl Batch {
     fn resource_spans(&mut self, message: &[u8], request: &[u8]) -> Result<(), Malformed> {
         let resource = u32::try_from(self.resources.len()).map_err(|_| Malformed)?;
         let start = self.enclosing.len();
-        // The schema URL stands behind the scopes, so what encloses them is gathered first.
+        // The resource may, and the schema URL does, stand behind the scopes, so what encloses them is
+        // gathered first.
+        let mut is_too_deep = false;
         for field in wire::fields(message) {
             let field = field?;
             if field.number == field::CHILDREN {
                 field.value.bytes()?;
             } else {
-                self.enclosing.extend_from_slice(field.raw);
+                is_too_deep |= self.enclose(field, field::RESOURCE_ATTRIBUTES)?;
             }
         }
         self.resources.push(Stretch::since(start, &self.enclosing)?);
         for field in wire::fields(message) {
             let field = field?;
             if field.number == field::CHILDREN {
-                self.scope_spans(field.value.bytes()?, resource, request)?;
+                self.scope_spans(field.value.bytes()?, resource, is_too_deep, request)?;
             }
         }
         Ok(())
     }
 
-    fn scope_spans(&mut self, message: &[u8], resource: u32, request: &[u8]) -> Result<(), Malformed> {
+    fn scope_spans(
+        &mut self,
+        message: &[u8],
+        resource: u32,
+        is_resource_too_deep: bool,
+        request: &[u8],
+    ) -> Result<(), Malformed> {
         let scope = u32::try_from(self.scopes.len()).map_err(|_| Malformed)?;
         let start = self.enclosing.len();
+        let first_span = self.spans.len();
+        let mut is_too_deep = is_resource_too_deep;
         for field in wire::fields(message) {
             let field = field?;
             if field.number != field::CHILDREN {
-                self.enclosing.extend_from_slice(field.raw);
+                is_too_deep |= self.enclose(field, field::SCOPE_ATTRIBUTES)?;
                 continue;
             }
             let body = field.value.bytes()?;
             match read_head(body)? {
                 Ok(head) => self.spans.push(BatchSpan { head, body: Stretch::within(body, request)?, scope }),
-                Err(fault) => {
-                    self.refused += 1;
-                    self.fault.get_or_insert(fault);
-                }
+                Err(fault) => self.refuse(1, fault),
             }
+        }
+        if is_too_deep && self.spans.len() > first_span {
+            // What encloses a span leaves with it, so its depth is the span's.
+            self.refuse((self.spans.len() - first_span) as u64, SpanFault::TooDeep);
+            self.spans.truncate(first_span);
         }
         self.scopes.push(BatchScope { content: Stretch::since(start, &self.enclosing)?, resource });
         Ok(())
+    }
+
+    /// Keeps a field that stands beside the children of a `ResourceSpans` or `ScopeSpans`. Returns whether it is
+    /// the head and one of its `attributes` nests too deep.
+    fn enclose(&mut self, field: Field<'_>, attributes: u32) -> Result<bool, Malformed> {
+        self.enclosing.extend_from_slice(field.raw);
+        match field.number {
+            field::HEAD => attributes_nest_too_deep(field.value.bytes()?, attributes),
+            field::SCHEMA_URL => field.value.bytes().map(|_| false),
+            _ => Ok(false),
+        }
+    }
+
+    fn refuse(&mut self, spans: u64, fault: SpanFault) {
+        self.refused += spans;
+        self.fault.get_or_insert(fault);
     }
 }
 

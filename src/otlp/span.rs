@@ -2,7 +2,8 @@
 //!
 //! Field numbers follow `opentelemetry/proto/trace/v1/trace.proto`.
 
-use super::wire::{self, Fields, Malformed, Value};
+use super::depth::{self, MAX_ATTRIBUTE_DEPTH};
+use super::wire::{self, Malformed, Value};
 use super::{Nanos, SpanId, TraceId};
 
 /// Field numbers of `Span` that others write.
@@ -14,13 +15,6 @@ pub mod field {
     /// `links`, repeated `Span.Link`.
     pub const LINKS: u32 = 13;
 }
-
-/// Arrays and maps nested deeper than this inside an attribute cost the sender the span. OpenTelemetry's own
-/// limit is 64; receivers behind us refuse whole requests somewhere above 100.
-pub const MAX_ATTRIBUTE_DEPTH: usize = 64;
-
-/// An attribute shorter than this cannot nest deeper than [`MAX_ATTRIBUTE_DEPTH`]: each level needs four bytes.
-const DEEP_ATTRIBUTE_SIZE: usize = 4 * MAX_ATTRIBUTE_DEPTH;
 
 /// The role of a span, `Span.SpanKind`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,7 +37,7 @@ pub enum Kind {
 
 impl Kind {
     fn from_wire(value: u64) -> Self {
-        match value {
+        match enumeration(value) {
             1 => Kind::Internal,
             2 => Kind::Server,
             3 => Kind::Client,
@@ -114,7 +108,7 @@ pub fn read_head(body: &[u8]) -> Result<Result<SpanHead, SpanFault>, Malformed> 
     let mut start = 0;
     let mut end = 0;
     let mut kind = Kind::Unspecified;
-    let mut is_error = false;
+    let mut status_code = 0;
     let mut too_deep = false;
     for field in wire::fields(body) {
         let field = field?;
@@ -125,15 +119,14 @@ pub fn read_head(body: &[u8]) -> Result<Result<SpanHead, SpanFault>, Malformed> 
             6 => kind = Kind::from_wire(field.value.varint()?),
             7 => start = field.value.fixed64()?,
             8 => end = field.value.fixed64()?,
-            9 => too_deep |= nests_too_deep(field.value.bytes()?)?,
+            9 => too_deep |= depth::nests_too_deep(field.value.bytes()?)?,
             11 | 13 => {
-                let content = field.value.bytes()?;
                 // Events and links carry attributes of their own.
-                if content.len() >= DEEP_ATTRIBUTE_SIZE {
-                    too_deep |= inner_attributes_nest_too_deep(content, field.number)?;
-                }
+                let attributes = if field.number == 11 { 3 } else { 4 };
+                too_deep |= depth::attributes_nest_too_deep(field.value.bytes()?, attributes)?;
             }
-            15 => is_error = status_is_error(field.value.bytes()?)?,
+            // Status messages in one span are merged: one without a code leaves the code as it was.
+            15 => status_code = last_status_code(field.value.bytes()?, status_code)?,
             3 | 5 => drop(field.value.bytes()?),
             10 | 12 | 14 => drop(field.value.varint()?),
             16 => drop(field.value.fixed32()?),
@@ -144,7 +137,7 @@ pub fn read_head(body: &[u8]) -> Result<Result<SpanHead, SpanFault>, Malformed> 
         if too_deep {
             return Err(SpanFault::TooDeep);
         }
-        Ok(SpanHead { trace_id, span_id, parent_id, start, end, kind, is_error })
+        Ok(SpanHead { trace_id, span_id, parent_id, start, end, kind, is_error: status_code == 2 })
     }))
 }
 
@@ -162,84 +155,19 @@ fn check_ids(
     Ok((trace_id, span_id, SpanId::from_slice(parent_id)))
 }
 
-fn status_is_error(status: &[u8]) -> Result<bool, Malformed> {
-    let mut code = 0;
+/// Enumerations and 32-bit numbers are the low half of what stands there.
+fn enumeration(value: u64) -> u64 {
+    value & u64::from(u32::MAX)
+}
+
+fn last_status_code(status: &[u8], mut code: u64) -> Result<u64, Malformed> {
     for field in wire::fields(status) {
         let field = field?;
         if field.number == 3 {
-            code = field.value.varint()?;
+            code = enumeration(field.value.varint()?);
         }
     }
-    Ok(code == 2)
-}
-
-fn inner_attributes_nest_too_deep(content: &[u8], of: u32) -> Result<bool, Malformed> {
-    let attributes = if of == 11 { 3 } else { 4 };
-    for field in wire::fields(content) {
-        let field = field?;
-        if field.number == attributes && nests_too_deep(field.value.bytes()?)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-#[inline]
-fn nests_too_deep(key_value: &[u8]) -> Result<bool, Malformed> {
-    if key_value.len() < DEEP_ATTRIBUTE_SIZE {
-        return Ok(false);
-    }
-    deep_walk(key_value)
-}
-
-/// Walks nested values with one cursor a level on a fixed stack: linear time at any depth, no recursion.
-fn deep_walk(key_value: &[u8]) -> Result<bool, Malformed> {
-    /// Which message a cursor walks.
-    #[derive(Clone, Copy)]
-    enum In {
-        KeyValue,
-        AnyValue,
-        /// `ArrayValue` or `KeyValueList`; what it holds.
-        List(bool),
-    }
-    // Two messages a level (value, list), one more for the entries of a map.
-    const CURSORS: usize = MAX_ATTRIBUTE_DEPTH * 3 + 2;
-    let mut stack: [(Fields<'_>, In); CURSORS] = std::array::from_fn(|_| (wire::fields(&[]), In::AnyValue));
-    let mut top = 0;
-    let mut depth = 0;
-    if let Some(first) = stack.first_mut() {
-        *first = (wire::fields(key_value), In::KeyValue);
-    }
-    loop {
-        let Some((fields, place)) = stack.get_mut(top) else { return Ok(true) };
-        let place = *place;
-        let Some(field) = fields.next() else {
-            if matches!(place, In::List(_)) {
-                depth -= 1;
-            }
-            let Some(below) = top.checked_sub(1) else { return Ok(false) };
-            top = below;
-            continue;
-        };
-        let field = field?;
-        let Value::Bytes(content) = field.value else { continue };
-        let inner = match (place, field.number) {
-            (In::KeyValue, 2) | (In::List(false), 1) => In::AnyValue,
-            (In::List(true), 1) => In::KeyValue,
-            (In::AnyValue, 5) => In::List(false),
-            (In::AnyValue, 6) => In::List(true),
-            _ => continue,
-        };
-        if matches!(inner, In::List(_)) {
-            depth += 1;
-            if depth > MAX_ATTRIBUTE_DEPTH {
-                return Ok(true);
-            }
-        }
-        top += 1;
-        let Some(next) = stack.get_mut(top) else { return Ok(true) };
-        *next = (wire::fields(content), inner);
-    }
+    Ok(code)
 }
 
 /// A span whose head has been read, with the rest of it at hand.
@@ -347,7 +275,7 @@ pub fn attributes(message: &[u8], number: u32) -> impl Iterator<Item = Attribute
         for field in wire::fields(key_value).map_while(Result::ok) {
             match (field.number, field.value) {
                 (1, Value::Bytes(key)) => attribute.key = key,
-                (2, Value::Bytes(value)) => attribute.value = any_value(value),
+                (2, Value::Bytes(value)) => attribute.value = any_value(value, attribute.value),
                 _ => {}
             }
         }
@@ -363,15 +291,15 @@ pub fn messages(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> + us
     })
 }
 
-fn any_value(message: &[u8]) -> AnyValue<'_> {
-    let mut value = AnyValue::Empty;
+/// Reads an `AnyValue` into `value`: an empty one leaves it as it was.
+fn any_value<'a>(message: &'a [u8], mut value: AnyValue<'a>) -> AnyValue<'a> {
     for field in wire::fields(message).map_while(Result::ok) {
         value = match (field.number, field.value) {
             (1, Value::Bytes(text)) => AnyValue::String(text),
             (2, Value::Varint(truth)) => AnyValue::Bool(truth != 0),
             (3, Value::Varint(number)) => AnyValue::Int(number.cast_signed()),
             (4, Value::Fixed64(bits)) => AnyValue::Double(f64::from_bits(bits)),
-            (5..=7, _) => AnyValue::Other,
+            (5..=8, _) => AnyValue::Other,
             _ => value,
         };
     }
@@ -395,28 +323,6 @@ mod tests {
         span
     }
 
-    /// A `KeyValue` whose value is `depth` arrays (or maps) inside one another.
-    fn nested(depth: usize, map: bool) -> Vec<u8> {
-        let mut value = Vec::new();
-        for _ in 0..depth {
-            let mut entry = Vec::new();
-            if map {
-                put_bytes(&mut entry, 1, b"k");
-                put_bytes(&mut entry, 2, &value);
-            } else {
-                entry = value;
-            }
-            let mut list = Vec::new();
-            put_bytes(&mut list, 1, &entry);
-            value = Vec::new();
-            put_bytes(&mut value, if map { 6 } else { 5 }, &list);
-        }
-        let mut key_value = Vec::new();
-        put_bytes(&mut key_value, 1, b"key");
-        put_bytes(&mut key_value, 2, &value);
-        key_value
-    }
-
     #[test]
     fn the_head_holds_ids_times_kind_and_status() {
         let body = span_with(|span| {
@@ -428,6 +334,30 @@ mod tests {
         assert_eq!((span.head.kind, span.head.is_error), (Kind::Server, true));
         assert_eq!(span.head.duration(), 250);
         assert_eq!(span.name(), b"run");
+    }
+
+    #[test]
+    fn status_messages_of_one_span_are_merged() {
+        for (statuses, expected) in [
+            ([&[0x18, 2][..], &[0x12, 1, b'm']], true), // ERROR, then one with a text only
+            ([&[0x18, 2], &[0x18, 0]], false),
+            ([&[0x18, 1], &[0x18, 2]], true),
+        ] {
+            let body = span_with(|span| statuses.iter().for_each(|status| put_bytes(span, 15, status)));
+            assert_eq!(SpanView::read(&body).expect("valid").head.is_error, expected, "{statuses:?}");
+        }
+    }
+
+    #[test]
+    fn an_enumeration_is_the_low_half_of_its_varint() {
+        let mut status = Vec::new();
+        put_uint(&mut status, 3, 7 << 32 | 2);
+        let body = span_with(|span| {
+            put_uint(span, 6, 1 << 32 | 3);
+            put_bytes(span, 15, &status);
+        });
+        let head = SpanView::read(&body).expect("valid").head;
+        assert_eq!((head.kind, head.is_error), (Kind::Client, true));
     }
 
     #[test]
@@ -472,28 +402,9 @@ mod tests {
     }
 
     #[test]
-    fn sixty_four_levels_pass_and_the_next_is_refused() {
-        for map in [false, true] {
-            for (depth, accepted) in [(47, true), (48, true), (64, true), (65, false), (5_000, false)] {
-                let attribute = nested(depth, map);
-                for number in [9, 11] {
-                    let mut content = attribute.clone();
-                    if number == 11 {
-                        content.clear();
-                        put_bytes(&mut content, 3, &attribute);
-                    }
-                    let body = span_with(|span| put_bytes(span, number, &content));
-                    let head = read_head(&body).expect("protobuf");
-                    assert_eq!(head.is_ok(), accepted, "{depth} levels, map {map}, field {number}");
-                }
-            }
-        }
-    }
-
-    #[test]
     fn attributes_are_read_by_type() {
         let body = span_with(|span| {
-            for value in [&[0x0a, 1, b'x'][..], &[0x10, 1], &[0x18, 5], &[]] {
+            for value in [&[0x0a, 1, b'x'][..], &[0x10, 1], &[0x18, 5], &[], &[0x2a, 0], &[0x40, 1]] {
                 let mut key_value = Vec::new();
                 put_bytes(&mut key_value, 1, b"k");
                 put_bytes(&mut key_value, 2, value);
@@ -501,6 +412,18 @@ mod tests {
             }
         });
         let values: Vec<_> = SpanView::read(&body).expect("valid").attributes().map(|a| a.value).collect();
-        assert_eq!(values, [AnyValue::String(b"x"), AnyValue::Bool(true), AnyValue::Int(5), AnyValue::Empty]);
+        assert_eq!(
+            values[..4],
+            [AnyValue::String(b"x"), AnyValue::Bool(true), AnyValue::Int(5), AnyValue::Empty]
+        );
+        assert_eq!(values[4..], [AnyValue::Other; 2]);
+    }
+
+    #[test]
+    fn values_of_one_attribute_are_merged() {
+        let key_value = [0x12, 2, 0x18, 5, 0x12, 0]; // 5, then an empty value
+        let body = span_with(|span| put_bytes(span, 9, &key_value));
+        let attribute = SpanView::read(&body).expect("valid").attributes().next();
+        assert_eq!(attribute, Some(Attribute { key: b"", value: AnyValue::Int(5) }));
     }
 }
