@@ -5,7 +5,7 @@
 
 pub mod batch;
 pub mod codec;
-pub mod depth;
+mod depth;
 pub mod ids;
 pub mod json;
 pub mod span;

@@ -2,9 +2,9 @@
 //!
 //! Field numbers follow `opentelemetry/proto/trace/v1/trace.proto`.
 
-use super::depth::{self, MAX_ATTRIBUTE_DEPTH};
+pub use super::depth::MAX_ATTRIBUTE_DEPTH;
 use super::wire::{self, Malformed, Value};
-use super::{Nanos, SpanId, TraceId};
+use super::{Nanos, SpanId, TraceId, depth};
 
 /// Field numbers of `Span` that others write.
 pub mod field {
