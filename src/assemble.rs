@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
 
-pub use decisions::{Decision, Kept};
+pub use decisions::{Decision, Kept, Stamp};
 use segments::SlotRef;
 use shard::{Arrival, LateSpan, Shard};
 pub use trace::Trace;

@@ -14,6 +14,15 @@ use hashbrown::HashTable;
 use crate::otlp::TraceId;
 use crate::telemetry::metrics::Class;
 
+/// What a sampled trace's spans are stamped with, in their `tracestate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// T of consistent probability sampling, 56 bits.
+    pub threshold: u64,
+    /// R, 56 bits: tells which incoming thresholds can be true.
+    pub randomness: u64,
+}
+
 /// What happened to a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -28,8 +37,8 @@ pub enum Decision {
 pub struct Kept {
     /// Why.
     pub class: Class,
-    /// The sampling threshold that was stamped on its spans.
-    pub stamp: Option<u64>,
+    /// What was stamped on its spans.
+    pub stamp: Option<Stamp>,
 }
 
 #[derive(Debug)]
@@ -110,7 +119,8 @@ mod tests {
 
     #[test]
     fn at_least_the_latest_half_is_remembered_and_the_size_is_bounded() {
-        let kept = Decision::Kept(Kept { class: Class::Slow, stamp: Some(5) });
+        let kept =
+            Decision::Kept(Kept { class: Class::Slow, stamp: Some(Stamp { threshold: 5, randomness: 6 }) });
         for decision in [Decision::Dropped, kept] {
             let mut decisions = Decisions::new(100, 100);
             for number in 0..10_000 {

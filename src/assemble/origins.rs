@@ -4,8 +4,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 
-use crate::otlp::batch::field;
-use crate::otlp::span::{attributes, messages};
+use crate::otlp::batch::service_name;
 
 /// One resource and scope, as they stood around spans.
 #[derive(Debug)]
@@ -126,19 +125,6 @@ impl Origins {
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
-}
-
-/// The `service.name` of a resource; of several the last one counts.
-fn service_name(resource_spans: &[u8]) -> &[u8] {
-    use crate::otlp::span::AnyValue;
-    messages(resource_spans, field::HEAD)
-        .flat_map(|resource| attributes(resource, field::RESOURCE_ATTRIBUTES))
-        .filter_map(|attribute| match attribute.value {
-            AnyValue::String(name) if attribute.key == b"service.name" => Some(name),
-            _ => None,
-        })
-        .last()
-        .unwrap_or(&[])
 }
 
 #[cfg(test)]

@@ -142,6 +142,13 @@ impl Trace {
             .flat_map(|resource| span::attributes(resource, batch::field::RESOURCE_ATTRIBUTES))
     }
 
+    /// The `service.name` of a span's resource, of several the last; empty where it has none.
+    pub fn service_of(&self, span: usize) -> &[u8] {
+        let scope = self.spans.get(span).and_then(|span| self.scopes.get(span.scope as usize));
+        let content = scope.and_then(|scope| self.resources.get(scope.resource as usize));
+        content.map_or(&[], |content| batch::service_name(content.of(&self.bytes)))
+    }
+
     /// Appends the trace to `out` as fields of an `ExportTraceServiceRequest`: spans of one resource and scope
     /// stay together and in order. Requests of several traces are their concatenation.
     pub fn encode(&self, out: &mut Vec<u8>) {

@@ -1,9 +1,10 @@
 //! Consistent probability sampling: every sampler that sees a trace's randomness decides alike, and the threshold
 //! that is stamped on kept spans lets a backend count what was dropped.
 //!
-//! Follows OpenTelemetry's "TraceState: Probability Sampling" and W3C Trace Context level 2: a trace is kept iff its
+//! Follows OpenTelemetry's `TraceState` probability sampling and W3C Trace Context level 2: a trace is kept iff its
 //! 56-bit randomness R is at least the threshold T.
 
+use crate::assemble::Stamp;
 use crate::otlp::TraceId;
 use crate::otlp::tracestate::{self, OtState};
 
@@ -17,15 +18,6 @@ pub enum Sampled {
     },
     /// It does not.
     Dropped,
-}
-
-/// What a kept sample's spans are stamped with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    /// T, 56 bits.
-    pub threshold: u64,
-    /// R, 56 bits: which incoming thresholds can be true.
-    pub randomness: u64,
 }
 
 /// Samples a trace with probability `share`, 0..=1, given the `tracestate`s of its spans in any order.

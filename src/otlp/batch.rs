@@ -5,7 +5,7 @@
 //! behind. The tables are reused from request to request: reading allocates nothing in steady state.
 
 use super::depth::attributes_nest_too_deep;
-use super::span::{SpanFault, SpanHead, read_head};
+use super::span::{self, AnyValue, SpanFault, SpanHead, read_head};
 use super::wire::{self, Field, Malformed};
 
 /// Field numbers of the messages around spans; `ResourceSpans` and `ScopeSpans` nest alike.
@@ -203,6 +203,18 @@ impl Batch {
         self.refused += spans;
         self.fault.get_or_insert(fault);
     }
+}
+
+/// The `service.name` in the content of a `ResourceSpans`; of several the last, empty where there is none.
+pub fn service_name(resource_spans: &[u8]) -> &[u8] {
+    span::messages(resource_spans, field::HEAD)
+        .flat_map(|resource| span::attributes(resource, field::RESOURCE_ATTRIBUTES))
+        .filter_map(|attribute| match attribute.value {
+            AnyValue::String(name) if attribute.key == b"service.name" => Some(name),
+            _ => None,
+        })
+        .last()
+        .unwrap_or(&[])
 }
 
 /// Appends one `ResourceSpans` field head and its `resource` part; `children` is the size in bytes of the

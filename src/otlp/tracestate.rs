@@ -1,6 +1,6 @@
 //! The `ot` member of a W3C `tracestate`: the sampling threshold `th` and the explicit randomness `rv`.
 //!
-//! Follows OpenTelemetry's "TraceState: probability sampling": a trace with randomness R of 56 bits is kept
+//! Follows OpenTelemetry's `TraceState` probability sampling: a trace with randomness R of 56 bits is kept
 //! iff R >= T, and `th` states T without trailing zeros. All else in a `tracestate` is opaque bytes.
 
 use super::span::field::TRACE_STATE;
