@@ -1,6 +1,7 @@
 //! Laggard.
 
 pub mod assemble;
+mod baseline;
 pub mod compare;
 pub mod config;
 pub mod decide;

@@ -103,6 +103,15 @@ impl Trace {
         Stretch::since(start, &self.bytes)
     }
 
+    /// Bytes that it takes, on the heap and off it.
+    pub fn size(&self) -> usize {
+        size_of::<Self>()
+            + self.bytes.capacity()
+            + self.resources.capacity() * size_of::<Stretch>()
+            + self.scopes.capacity() * size_of::<BatchScope>()
+            + self.spans.capacity() * size_of::<BatchSpan>()
+    }
+
     /// The id of every span in it.
     pub fn id(&self) -> TraceId {
         self.id

@@ -1,0 +1,150 @@
+//! The fast traces that slow ones are compared with: for each route and shape a ring of the latest ledgers, and one
+//! whole trace near their median.
+
+pub(crate) mod floors;
+pub(crate) mod store;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::assemble::Trace;
+use crate::compare::analysis::{Analysis, Operation};
+use crate::compare::ledger::Ledger;
+use crate::compare::shape::ShapeSet;
+use crate::otlp::{Nanos, SpanId};
+use floors::{Floors, Past};
+
+/// References are taken at most so often, so that a burst does not fill the ring with one moment.
+const BETWEEN_REFERENCES: Nanos = 1_000_000_000;
+
+/// The linked reference is renewed once it is so old.
+const RENEW_AFTER: Nanos = 5 * 60 * 1_000_000_000;
+
+/// What a slow trace is compared with.
+#[derive(Clone, Debug)]
+pub(crate) struct References {
+    /// The one whose numbers the explanation states.
+    pub(crate) linked: Arc<Linked>,
+    /// What is normal among all of them.
+    pub(crate) floors: Arc<Floors>,
+    /// How alike their shape is, 0..=1.
+    pub(crate) likeness: f64,
+}
+
+/// A whole reference trace with its analysis.
+#[derive(Debug)]
+pub(crate) struct Linked {
+    pub(crate) trace: Arc<Trace>,
+    pub(crate) entry: usize,
+    pub(crate) span_id: SpanId,
+    pub(crate) ledger: Ledger,
+    pub(crate) operations: Vec<Operation>,
+    since: Nanos,
+}
+
+impl Linked {
+    /// `None` where span `entry` is not in the trace.
+    pub(crate) fn new(now: Nanos, trace: Arc<Trace>, entry: usize, analysis: &Analysis<'_>) -> Option<Self> {
+        let span_id = trace.span(entry)?.head.span_id;
+        let operations = analysis.operations();
+        Some(Self { trace, entry, span_id, ledger: analysis.ledger.clone(), operations, since: now })
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>()
+            + self.trace.size()
+            + self.ledger.size()
+            + self.operations.capacity() * size_of::<Operation>()
+    }
+}
+
+/// The references of one route and shape.
+#[derive(Debug)]
+pub(crate) struct Baseline {
+    shape: ShapeSet,
+    ring: VecDeque<Past>,
+    linked: Option<Arc<Linked>>,
+    /// Worked out when first asked for after the ring changed.
+    floors: Option<Arc<Floors>>,
+    latest: Nanos,
+}
+
+impl Baseline {
+    pub(crate) fn new(shape: ShapeSet) -> Self {
+        Self { shape, ring: VecDeque::new(), linked: None, floors: None, latest: 0 }
+    }
+
+    /// Takes a reference into the ring of `capacity`, unless the last one is too recent. Returns the trace that
+    /// became the linked one, if it did.
+    pub(crate) fn learn(
+        &mut self,
+        now: Nanos,
+        capacity: usize,
+        trace: &Trace,
+        entry: usize,
+        analysis: &Analysis<'_>,
+    ) -> Option<Arc<Linked>> {
+        if !self.ring.is_empty() && now < self.latest.saturating_add(BETWEEN_REFERENCES) {
+            return None;
+        }
+        self.latest = now;
+        while self.ring.len() >= capacity.max(1) {
+            self.ring.pop_front();
+        }
+        self.ring.push_back(Past::of(&analysis.ledger));
+        self.floors = None;
+        if !self.is_better_link(now, capacity, analysis.ledger.duration) {
+            return None;
+        }
+        let linked = Arc::new(Linked::new(now, Arc::new(trace.clone()), entry, analysis)?);
+        self.linked = Some(Arc::clone(&linked));
+        Some(linked)
+    }
+
+    /// Nearer the median while the ring fills; later only when the linked one is due for renewal: first one from
+    /// the middle half of the ring, then any.
+    fn is_better_link(&self, now: Nanos, capacity: usize, duration: Nanos) -> bool {
+        let Some(linked) = &self.linked else { return true };
+        let age = now.saturating_sub(linked.since);
+        let quartile = |quarter| floors::quantile(self.ring.iter().map(|past| past.duration), quarter, 4);
+        if age >= RENEW_AFTER {
+            return true;
+        }
+        if age >= RENEW_AFTER / 5 * 4 {
+            return (quartile(1)..=quartile(3)).contains(&duration);
+        }
+        let median = quartile(2);
+        self.ring.len() < capacity && median.abs_diff(duration) < median.abs_diff(linked.ledger.duration)
+    }
+
+    /// What to compare a trace of shape `shape` with.
+    pub(crate) fn references(&mut self, shape: &ShapeSet) -> Option<References> {
+        let linked = self.linked.clone()?;
+        let floors = Arc::clone(self.floors.get_or_insert_with(|| Arc::new(Floors::of(self.ring.iter()))));
+        Some(References { linked, floors, likeness: self.shape.jaccard(shape) })
+    }
+
+    /// When it last learned.
+    pub(crate) fn latest(&self) -> Nanos {
+        self.latest
+    }
+
+    /// How many references there are.
+    pub(crate) fn count(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// The calls of its shape.
+    pub(crate) fn shape(&self) -> &ShapeSet {
+        &self.shape
+    }
+
+    /// Bytes, on the heap and off it.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Self>()
+            + self.shape.size()
+            + self.ring.iter().map(Past::size).sum::<usize>()
+            + self.linked.as_ref().map_or(0, |linked| linked.size())
+            + self.floors.as_ref().map_or(0, |floors| floors.size())
+    }
+}

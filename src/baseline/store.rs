@@ -1,0 +1,176 @@
+//! All baselines, bounded in bytes: the routes not asked for longest are forgotten first.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+
+use super::{Baseline, References};
+use crate::assemble::Trace;
+use crate::compare::RouteId;
+use crate::compare::analysis::Analysis;
+use crate::compare::shape::{Shape, ShapeSet};
+use crate::otlp::{Nanos, TraceId};
+
+/// Shapes of a route that have a baseline of their own; all others share one more.
+const SHAPES_PER_ROUTE: usize = 8;
+
+/// Shapes that share less than this cannot be compared.
+const LEAST_LIKENESS: f64 = 0.5;
+
+/// Why there is nothing to compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// The route has no references.
+    NoBaseline,
+    /// It has none of a similar shape.
+    Mismatch,
+}
+
+/// The baselines of every route. Each route has a lock of its own, held for one lookup or one lesson.
+#[derive(Debug)]
+pub(crate) struct Store {
+    routes: Cache<RouteId, Arc<Mutex<Route>>>,
+    /// Whole reference traces by id, as long as a baseline holds them.
+    linked: Mutex<HashMap<TraceId, Weak<Trace>, FixedState>>,
+    references_per_shape: usize,
+    time_to_live: Nanos,
+}
+
+#[derive(Debug, Default)]
+struct Route {
+    shapes: Vec<(Shape, Baseline)>,
+    /// Of all further shapes.
+    others: Option<Baseline>,
+}
+
+impl Store {
+    pub(crate) fn new(references_per_shape: usize, time_to_live: Duration, max_bytes: u64) -> Self {
+        let routes = Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(|_, route: &Arc<Mutex<Route>>| u32::try_from(lock(route).size()).unwrap_or(u32::MAX))
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_live(time_to_live)
+            .build();
+        Self {
+            routes,
+            linked: Mutex::default(),
+            references_per_shape,
+            time_to_live: u64::try_from(time_to_live.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Takes a trace as a reference of its route and shape.
+    pub(crate) fn learn(
+        &self,
+        now: Nanos,
+        route: RouteId,
+        trace: &Trace,
+        entry: usize,
+        analysis: &Analysis<'_>,
+    ) {
+        let known = self.routes.get(&route).unwrap_or_default();
+        let linked = {
+            let mut known = lock(&known);
+            known.forget_before(now.saturating_sub(self.time_to_live));
+            known.baseline_of(&analysis.shape).learn(now, self.references_per_shape, trace, entry, analysis)
+        };
+        if let Some(linked) = linked {
+            let mut index = lock(&self.linked);
+            index.retain(|_, trace| trace.strong_count() > 0);
+            index.insert(linked.trace.id(), Arc::downgrade(&linked.trace));
+        }
+        // Put back so that it is weighed anew and its time to live starts again.
+        self.routes.insert(route, known);
+    }
+
+    /// What to compare a trace of this route and shape with.
+    pub(crate) fn references(
+        &self,
+        now: Nanos,
+        route: RouteId,
+        shape: &ShapeSet,
+    ) -> Result<References, Absence> {
+        let route = self.routes.get(&route).ok_or(Absence::NoBaseline)?;
+        let mut route = lock(&route);
+        route.forget_before(now.saturating_sub(self.time_to_live));
+        route.references(shape)
+    }
+
+    /// A whole reference trace, while a baseline still holds it.
+    pub(crate) fn trace(&self, id: TraceId) -> Option<Arc<Trace>> {
+        lock(&self.linked).get(&id)?.upgrade()
+    }
+
+    /// How many references there are in all.
+    pub(crate) fn count(&self) -> u64 {
+        let count = self.routes.iter().map(|(_, route)| lock(&route).count()).sum::<usize>();
+        u64::try_from(count).unwrap_or(u64::MAX)
+    }
+
+    /// Bytes in use.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.routes.weighted_size()
+    }
+
+    /// Does what is due: evicts, expires, counts.
+    pub(crate) fn run_pending_tasks(&self) {
+        self.routes.run_pending_tasks();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these locks; if it did, what they guard would still be whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Route {
+    fn forget_before(&mut self, moment: Nanos) {
+        self.shapes.retain(|(_, baseline)| baseline.latest() >= moment);
+        self.others.take_if(|baseline| baseline.latest() < moment);
+    }
+
+    fn baseline_of(&mut self, shape: &ShapeSet) -> &mut Baseline {
+        let id = shape.shape();
+        if let Some(at) = self.shapes.iter().position(|(known, _)| *known == id) {
+            return &mut self.shapes.get_mut(at).expect("it was just found there").1;
+        }
+        if self.shapes.len() < SHAPES_PER_ROUTE {
+            let (_, baseline) = self.shapes.push_mut((id, Baseline::new(shape.clone())));
+            return baseline;
+        }
+        self.others.get_or_insert_with(|| Baseline::new(shape.clone()))
+    }
+
+    fn references(&mut self, shape: &ShapeSet) -> Result<References, Absence> {
+        let id = shape.shape();
+        if let Some((_, same)) = self.shapes.iter_mut().find(|(known, _)| *known == id) {
+            return same.references(shape).ok_or(Absence::NoBaseline);
+        }
+        let nearest = self
+            .shapes
+            .iter_mut()
+            .map(|(_, baseline)| baseline)
+            .chain(self.others.as_mut())
+            .map(|baseline| (baseline.shape().jaccard(shape), baseline))
+            // Of equally near ones the fuller; `max_by` prefers the last, which is the shared one.
+            .max_by(|(a, one), (b, other)| a.total_cmp(b).then(one.count().cmp(&other.count())));
+        match nearest {
+            None => Err(Absence::NoBaseline),
+            Some((likeness, _)) if likeness < LEAST_LIKENESS => Err(Absence::Mismatch),
+            Some((_, baseline)) => baseline.references(shape).ok_or(Absence::NoBaseline),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.shapes.iter().map(|(_, baseline)| baseline).chain(&self.others).map(Baseline::count).sum()
+    }
+
+    fn size(&self) -> usize {
+        let each = self.shapes.iter().map(|(_, baseline)| baseline).chain(&self.others).map(Baseline::size);
+        size_of::<Self>() + each.sum::<usize>()
+    }
+}

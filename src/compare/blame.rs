@@ -1,0 +1,144 @@
+//! From paths to services: how much of the added time falls to each, and where it was spent.
+
+use std::collections::BTreeMap;
+
+use super::Category;
+use super::causes::{self, Row};
+use super::ledger::{Ledger, Side};
+use crate::baseline::floors::Floors;
+
+/// Where the added time of one slow trace went.
+#[derive(Debug)]
+pub(crate) struct Findings {
+    pub(crate) rows: Vec<Row>,
+    /// The highest score first; of equal ones by name.
+    pub(crate) services: Vec<Blamed>,
+    /// Calls that were answered in every reference and have no answer here.
+    pub(crate) missing: usize,
+}
+
+/// One service. Times are nanoseconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Blamed {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    /// Time above what is normal.
+    pub(crate) score: u64,
+    /// Time more than in the linked reference; over all services these add up to the entry spans' difference.
+    pub(crate) delta: i128,
+    /// On the path in the linked reference.
+    pub(crate) fast: u64,
+    /// On the path in the slow trace.
+    pub(crate) slow: u64,
+    /// What most of the score is.
+    pub(crate) category: Category,
+    /// The row with most of that.
+    pub(crate) row: usize,
+}
+
+/// Compares two ledgers, with what is normal.
+pub(crate) fn findings(slow: &Ledger, linked: &Ledger, floors: &Floors) -> Findings {
+    let mut rows = causes::rows(slow, linked, floors);
+    give_fans_to_their_caller(&mut rows, slow);
+    let missing = rows.iter().filter(|row| row.misses_answer).filter_map(|row| {
+        let floor = floors.get(row.reference_key)?;
+        floor.is_always_there.then_some(slow.entries.get(row.slow?)?.instances as usize)
+    });
+    let missing = missing.sum();
+    let services = by_service(&rows, slow, linked);
+    Findings { rows, services, missing }
+}
+
+/// One edge cannot say which of its ends is slow; the others of the same caller can. Where a caller waits longer on
+/// most of its callees at once, and on none of them alone, it is itself that is slow to notice the answers.
+fn give_fans_to_their_caller(rows: &mut [Row], slow: &Ledger) {
+    let entry_service =
+        slow.outward.first().and_then(|at| slow.entries.get(*at as usize)).map(|entry| entry.service);
+    let mut callers: BTreeMap<u64, BTreeMap<u64, u64>> = BTreeMap::new();
+    let caller_of = |row: &Row| {
+        let entry = slow.entries.get(row.slow?)?;
+        (row.rest.category == Category::NetworkQueue && entry.side == Side::Call).then_some(entry.service)
+    };
+    for row in rows.iter() {
+        if let Some(caller) = caller_of(row) {
+            *callers.entry(caller).or_default().entry(row.rest.service).or_default() += row.rest.time;
+        }
+    }
+    callers.retain(|caller, callees| {
+        let enough = if Some(*caller) == entry_service { 3 } else { 2 };
+        let grown = callees.values().filter(|time| **time > 0).count();
+        let total: u64 = callees.values().sum();
+        let largest = callees.values().copied().max().unwrap_or(0);
+        callees.len() >= enough && grown * 10 >= callees.len() * 6 && largest * 10 <= total * 8
+    });
+    for row in rows {
+        if let Some(caller) = caller_of(row).filter(|caller| callers.contains_key(caller)) {
+            row.rest.service = caller;
+            row.rest.category = Category::Saturation;
+        }
+    }
+}
+
+fn by_service(rows: &[Row], slow: &Ledger, linked: &Ledger) -> Vec<Blamed> {
+    struct Sum {
+        score: u64,
+        delta: i128,
+        fast: u64,
+        slow: u64,
+        categories: BTreeMap<Category, (u64, u64, usize)>,
+    }
+    let mut sums: BTreeMap<u64, Sum> = BTreeMap::new();
+    let mut sum_of = |service: u64, add: &mut dyn FnMut(&mut Sum)| {
+        add(sums.entry(service).or_insert_with(|| Sum {
+            score: 0,
+            delta: 0,
+            fast: 0,
+            slow: 0,
+            categories: BTreeMap::new(),
+        }));
+    };
+    for (at, row) in rows.iter().enumerate() {
+        sum_of(row.rest.service, &mut |sum| {
+            sum.fast += row.fast_time;
+            sum.slow += row.slow_time;
+        });
+        for (share, delta) in row.deltas() {
+            sum_of(share.service, &mut |sum| {
+                sum.score += share.time;
+                sum.delta += delta;
+                let (time, most, best) = sum.categories.entry(share.category).or_insert((0, 0, at));
+                *time += share.time;
+                if share.time > *most {
+                    (*most, *best) = (share.time, at);
+                }
+            });
+        }
+    }
+    let mut services: Vec<Blamed> = sums
+        .into_iter()
+        .filter_map(|(id, sum)| {
+            let name = slow.service_name(id).or_else(|| linked.service_name(id))?.to_owned();
+            let (category, (.., row)) = sum
+                .categories
+                .iter()
+                .max_by_key(|(category, (time, ..))| (*time, std::cmp::Reverse(**category)))?;
+            let (category, row) = (*category, *row);
+            let Sum { score, delta, fast, slow, .. } = sum;
+            Some(Blamed { id, name, score, delta, fast, slow, category, row })
+        })
+        .collect();
+    services.sort_by(|a, b| b.score.cmp(&a.score).then_with(|| a.name.cmp(&b.name)).then(a.id.cmp(&b.id)));
+    services
+}
+
+impl Findings {
+    /// The row that names the category of a service.
+    pub(crate) fn row_of(&self, service: &Blamed) -> Option<&Row> {
+        self.rows.get(service.row)
+    }
+
+    /// The sum of all scores, in nanoseconds.
+    pub(crate) fn total_score(&self) -> u64 {
+        self.services.iter().map(|service| service.score).sum()
+    }
+}

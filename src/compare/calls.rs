@@ -1,0 +1,130 @@
+//! The path of calls to each span: which span stands for it, and under which key.
+
+use super::column::Column;
+use super::dependency;
+use super::template::template;
+use super::tree::{NONE, Node, Tree, hash_of};
+use crate::otlp::span::Kind;
+
+/// Which spans cross a process border, and what is folded into them.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    /// For each node, the one that stands for it: the entry span, a call, or what answered one.
+    pub(crate) base: Column<u32>,
+    /// Of bases: the hash of the path of calls down to it.
+    pub(crate) key: Column<u64>,
+    /// Of bases: the hash of the last element of that path.
+    pub(crate) last_element: Column<u64>,
+    /// Of bases: whether it waits for an answer.
+    pub(crate) is_call: Column<bool>,
+    /// Of calls: the index of the service that answered, if one did.
+    pub(crate) callee: Column<Option<u32>>,
+    /// Of calls: whether the answer went on after the call had ended.
+    pub(crate) has_cut_answer: Column<bool>,
+}
+
+/// Which services answer below a span of the same process.
+#[derive(Clone, Copy, PartialEq)]
+enum Answer {
+    Nobody,
+    One(u32),
+    Several,
+}
+
+impl Calls {
+    pub(crate) fn of(tree: &Tree<'_>) -> Self {
+        let nodes = &tree.nodes;
+        let count = nodes.as_slice().len();
+        let answers = answers(nodes);
+        let mut calls = Self {
+            base: Column::with_capacity(count),
+            key: Column::filled(0, count),
+            last_element: Column::filled(0, count),
+            is_call: Column::filled(false, count),
+            callee: Column::filled(None, count),
+            has_cut_answer: Column::filled(false, count),
+        };
+        // The outermost call of the same process around each node: a driver's span inside a client's is one call.
+        let mut inside: Column<u32> = Column::with_capacity(count);
+        let asks_itself = asking(nodes);
+        for number in 0..nodes.length() {
+            let node = &nodes[number];
+            let around = if number == 0 || node.is_remote { NONE } else { inside[node.caller] };
+            // A span over calls to several services is work that makes them, whatever its kind.
+            let is_call =
+                number != 0 && around == NONE && asks_itself[number] && answers[number] != Answer::Several;
+            inside.push(if is_call { number } else { around });
+            let is_base = number == 0 || node.is_remote || is_call;
+            calls.base.push(if is_base { number } else { calls.base[node.caller] });
+            if is_base {
+                calls.is_call[number] = is_call;
+                calls.callee[number] = match answers[number] {
+                    Answer::One(service) if is_call => Some(service),
+                    _ => None,
+                };
+                calls.set_key(tree, number);
+            }
+            if node.is_cut {
+                let asking = calls.base[node.caller];
+                calls.has_cut_answer[asking] = true;
+            }
+        }
+        calls
+    }
+
+    fn set_key(&mut self, tree: &Tree<'_>, number: u32) {
+        let node = &tree.nodes[number];
+        let service = tree.service(node).id;
+        if number == 0 {
+            // The route says which entry this is; its span's name may differ between conventions.
+            self.last_element[0] = hash_of((service, node.kind as u8));
+            self.key[0] = self.last_element[0];
+            return;
+        }
+        let element = if self.is_call[number] {
+            let peer = match self.callee[number] {
+                Some(callee) => tree.services[callee].id,
+                None => dependency::of(tree, node).map_or(0, |peer| hash_of(&*template(peer.as_bytes()))),
+            };
+            hash_of(("call", service, node.name, peer))
+        } else {
+            hash_of((service, node.kind as u8, node.name))
+        };
+        self.last_element[number] = element;
+        self.key[number] = hash_of((self.key[self.base[node.caller]], element));
+    }
+}
+
+/// For each node, who answers the calls that it or local spans below it make.
+fn answers(nodes: &Column<Node>) -> Column<Answer> {
+    let mut answers = Column::filled(Answer::Nobody, nodes.as_slice().len());
+    // Callers stand before those they call, so from the back each is complete when it is reached.
+    for number in (1..nodes.length()).rev() {
+        let node = &nodes[number];
+        let below = if node.is_remote { Answer::One(node.service) } else { answers[number] };
+        let so_far = answers[node.caller];
+        answers[node.caller] = match (so_far, below) {
+            (Answer::Nobody, other) | (other, Answer::Nobody) => other,
+            (one, other) if one == other => one,
+            _ => Answer::Several,
+        };
+    }
+    answers
+}
+
+/// Which nodes ask: by their kind, or where none is said because all that is below them is in another process.
+fn asking(nodes: &Column<Node>) -> Column<bool> {
+    let count = nodes.as_slice().len();
+    let (mut has_remote, mut has_local) = (Column::filled(false, count), Column::filled(false, count));
+    for node in nodes.iter().skip(1) {
+        let below = if node.is_remote { &mut has_remote } else { &mut has_local };
+        below[node.caller] = true;
+    }
+    (0..nodes.length())
+        .map(|number| {
+            let node = &nodes[number];
+            node.asks() || (node.kind == Kind::Unspecified && has_remote[number] && !has_local[number])
+        })
+        .collect::<Vec<_>>()
+        .into()
+}

@@ -1,0 +1,206 @@
+//! The comparison as a whole: what to compare with, what came of it, and how it reads.
+
+use std::sync::Arc;
+
+use super::analysis::Analysis;
+use super::blame::{self, Findings};
+use super::judge::{Certainty, Evidence, Judgement, Slower, ratio};
+use super::{Candidate, Culprit, Outcome, Reason, Reference, RouteId, Verdict, culprit, explain};
+use crate::assemble::Trace;
+use crate::baseline::References;
+use crate::baseline::store::{Absence, Store};
+use crate::config;
+use crate::otlp::{Nanos, TraceId};
+
+/// At most so many candidates are named.
+const CANDIDATES: usize = 5;
+
+/// Learns references and compares slow traces with them. Shared by threads; each route has a lock of its own, held
+/// for one lookup or one lesson.
+#[derive(Debug)]
+pub struct Comparer {
+    baselines: Store,
+    minimum_share: f64,
+    max_spans: usize,
+}
+
+impl Comparer {
+    /// Keeps at most `max_bytes` of references.
+    pub fn new(compare: &config::Compare, baseline: &config::Baseline, max_bytes: u64) -> Self {
+        Self {
+            baselines: Store::new(baseline.references_per_shape, baseline.time_to_live, max_bytes),
+            minimum_share: compare.minimum_share,
+            max_spans: compare.max_spans,
+        }
+    }
+
+    /// Takes a trace as a reference of its route, unless one was taken less than a second ago. The caller has
+    /// checked that it was not slow and that its entry span has no error. `now` is event time and never falls.
+    pub fn learn(&self, now: Nanos, route: RouteId, trace: &Trace, entry: usize) {
+        if trace.len() > self.max_spans {
+            return;
+        }
+        if let Some(analysis) = Analysis::of(trace, entry) {
+            self.baselines.learn(now, route, trace, entry, &analysis);
+        }
+    }
+
+    /// Why this slow trace took longer than the references of its route. `entry` is the index of its entry span,
+    /// `threshold` what its duration exceeded.
+    pub fn compare(
+        &self,
+        now: Nanos,
+        route: RouteId,
+        trace: &Trace,
+        entry: usize,
+        threshold: Nanos,
+    ) -> Verdict {
+        if trace.len() > self.max_spans {
+            return without_references(trace, entry, threshold, Reason::LimitExceeded);
+        }
+        let Some(analysis) = Analysis::of(trace, entry) else {
+            return without_references(trace, entry, threshold, Reason::IncompleteTrace);
+        };
+        match self.baselines.references(now, route, &analysis.shape) {
+            Ok(references) => {
+                let settings =
+                    Settings { slower: Slower::Surely, minimum_share: self.minimum_share, threshold };
+                verdict(&analysis, entry, &references, settings)
+            }
+            Err(Absence::NoBaseline) => without_references(trace, entry, threshold, Reason::NoBaseline),
+            Err(Absence::Mismatch) => without_references(trace, entry, threshold, Reason::BaselineMismatch),
+        }
+    }
+
+    /// The whole reference trace that a verdict cites, while a baseline still holds it.
+    pub fn reference(&self, id: TraceId) -> Option<Arc<Trace>> {
+        self.baselines.trace(id)
+    }
+
+    /// How many references are held.
+    pub fn references(&self) -> u64 {
+        self.baselines.count()
+    }
+
+    /// Bytes that they take.
+    pub fn used_bytes(&self) -> u64 {
+        self.baselines.used_bytes()
+    }
+
+    /// Forgets what is due to be forgotten.
+    pub fn tick(&self, _now: Nanos) {
+        self.baselines.run_pending_tasks();
+    }
+}
+
+/// How one comparison is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) slower: Slower,
+    pub(crate) minimum_share: f64,
+    pub(crate) threshold: Nanos,
+}
+
+/// The verdict on an analysed trace.
+pub(crate) fn verdict(
+    analysis: &Analysis<'_>,
+    entry: usize,
+    references: &References,
+    settings: Settings,
+) -> Verdict {
+    let findings = blame::findings(&analysis.ledger, &references.linked.ledger, &references.floors);
+    verdict_on(analysis, entry, references, &findings, settings)
+}
+
+/// The same, with what has already been found out.
+pub(crate) fn verdict_on(
+    analysis: &Analysis<'_>,
+    entry: usize,
+    references: &References,
+    findings: &Findings,
+    settings: Settings,
+) -> Verdict {
+    let Settings { slower, minimum_share, threshold } = settings;
+    let evidence = Evidence { analysis, references, findings, slower, minimum_share };
+    let (outcome, explanation) = match evidence.judge() {
+        Judgement::Name(blamed, certainty) => match named(&evidence, blamed, certainty) {
+            Some(culprit) => {
+                let explanation = explain::identified(&evidence, blamed, &culprit, certainty);
+                (Outcome::Identified(culprit), explanation)
+            }
+            None => abstain(&evidence, Reason::IncompleteTrace),
+        },
+        Judgement::Abstain(reason) => abstain(&evidence, reason),
+    };
+    let linked = &references.linked;
+    Verdict {
+        outcome,
+        entry,
+        duration: analysis.ledger.duration,
+        threshold,
+        baseline: Some(Reference {
+            trace_id: linked.trace.id(),
+            span_id: linked.span_id,
+            duration: linked.ledger.duration,
+            count: references.floors.count,
+        }),
+        candidates: candidates(&evidence),
+        explanation,
+    }
+}
+
+fn abstain(evidence: &Evidence<'_>, reason: Reason) -> (Outcome, String) {
+    (Outcome::Inconclusive(reason), explain::inconclusive(evidence, reason))
+}
+
+fn named(evidence: &Evidence<'_>, blamed: &blame::Blamed, certainty: Certainty) -> Option<Culprit> {
+    let Evidence { analysis, references, findings, .. } = *evidence;
+    let row = findings.row_of(blamed)?;
+    let place = culprit::place(analysis, &references.linked, blamed, row)?;
+    Some(Culprit {
+        service: blamed.name.clone(),
+        category: blamed.category,
+        confidence: certainty.confidence,
+        delta_ms: added_ms(evidence, blamed),
+        share: certainty.share,
+        operation: place.operation,
+        instance: culprit::instance(analysis, place.node),
+        dependency: culprit::peer(analysis, blamed, row),
+        phase: None,
+        span_id: analysis.tree.span_id(place.node)?,
+        span: place.node.span as usize,
+    })
+}
+
+/// Milliseconds more than in the linked reference, at most what the entry span has more.
+fn added_ms(evidence: &Evidence<'_>, blamed: &blame::Blamed) -> f64 {
+    let delta = u64::try_from(blamed.delta.max(0)).unwrap_or(u64::MAX);
+    delta.min(evidence.added()) as f64 / 1e6
+}
+
+fn candidates(evidence: &Evidence<'_>) -> Vec<Candidate> {
+    let services = evidence.findings.services.iter().filter(|service| service.score > 0);
+    let total = services.clone().map(|service| evidence.score(service)).sum();
+    services
+        .take(CANDIDATES)
+        .map(|service| Candidate {
+            service: service.name.clone(),
+            delta_ms: added_ms(evidence, service),
+            share: ratio(evidence.score(service), total),
+        })
+        .collect()
+}
+
+/// The verdict on a trace that could not be compared.
+pub(crate) fn without_references(trace: &Trace, entry: usize, threshold: Nanos, reason: Reason) -> Verdict {
+    let duration = trace.span(entry).map_or(0, |span| span.head.duration());
+    Verdict {
+        outcome: Outcome::Inconclusive(reason),
+        entry,
+        duration,
+        threshold,
+        baseline: None,
+        candidates: Vec::new(),
+        explanation: explain::without_references(reason, duration),
+    }
+}

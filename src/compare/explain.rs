@@ -1,0 +1,191 @@
+//! The one sentence that says what was found, in numbers that both traces show.
+
+use std::fmt::Write as _;
+
+use super::blame::Blamed;
+use super::judge::{Certainty, Evidence};
+use super::{Category, Culprit, Reason};
+
+/// No sentence is longer, in bytes.
+pub(crate) const LONGEST: usize = 250;
+
+/// Why this service.
+pub(crate) fn identified(
+    evidence: &Evidence<'_>,
+    blamed: &Blamed,
+    culprit: &Culprit,
+    _: Certainty,
+) -> String {
+    let linked = &evidence.references.linked;
+    let (slow, fast) = (evidence.analysis.ledger.duration, linked.ledger.duration);
+    let added = evidence.added();
+    let mut text = String::with_capacity(LONGEST);
+    let percent = if added == 0 { 0.0 } else { culprit.delta_ms * 1e8 / added as f64 };
+    let _ = write!(
+        text,
+        "{} +{} of +{} ({percent:.1}%): ",
+        culprit.service,
+        milliseconds(culprit.delta_ms),
+        time(added)
+    );
+    let row = evidence.findings.row_of(blamed);
+    let (before, after) = row.map_or((blamed.fast, blamed.slow), |row| (row.fast_time, row.slow_time));
+    let _ = write!(
+        text,
+        "{} {} -> {} in \"{}\"",
+        words(culprit.category),
+        time(before),
+        time(after),
+        culprit.operation
+    );
+    if let Some(dependency) = &culprit.dependency {
+        let _ = write!(text, " on {dependency}");
+    }
+    if let Some(phase) = &culprit.phase {
+        let _ = write!(text, ", phase \"{phase}\"");
+    }
+    let count = evidence.references.floors.count;
+    let _ = write!(text, "; this trace {}, fast reference {} (1 of {count})", time(slow), time(fast));
+    let waited = waiting(evidence, culprit);
+    if !waited.is_empty() {
+        let _ = write!(text, ". {} only waited", waited.join(" and "));
+    }
+    shorten(text)
+}
+
+/// Why nobody.
+pub(crate) fn inconclusive(evidence: &Evidence<'_>, reason: Reason) -> String {
+    let linked = &evidence.references.linked;
+    let (slow, fast) = (evidence.analysis.ledger.duration, linked.ledger.duration);
+    let totals = format!("this trace {}, fast reference {}", time(slow), time(fast));
+    let mut top = evidence.findings.services.iter().filter(|service| service.score > 0);
+    let name = |service: Option<&Blamed>| service.map_or("nobody".to_owned(), |service| quote(&service.name));
+    let added = |service: Option<&Blamed>| time(service.map_or(0, |service| evidence.score(service)));
+    let (first, second) = (top.next(), top.next());
+    shorten(match reason {
+        Reason::NotSlower => format!("not slower than its references: {totals}"),
+        Reason::AsyncOnly => format!("only work that nobody waited for is slower: {totals}"),
+        Reason::IncompleteTrace => {
+            let percent = evidence.completeness() * 100.0;
+            format!("spans are missing where it matters ({percent:.0}% are there): {totals}")
+        }
+        Reason::ClockSkew => {
+            let skew = time(evidence.analysis.tree.skew);
+            format!(
+                "the clocks of its services differ by up to {skew}, too much to tell them apart: {totals}"
+            )
+        }
+        Reason::UnknownService => format!("the spans that grew carry no service.name: {totals}"),
+        Reason::Tie => {
+            let mut both = [(name(first), added(first)), (name(second), added(second))];
+            both.sort();
+            let [(one, of_one), (other, of_other)] = both;
+            format!("{one} (+{of_one}) and {other} (+{of_other}) explain it equally: {totals}")
+        }
+        _ => format!("no service explains most of it, {} most with +{}: {totals}", name(first), added(first)),
+    })
+}
+
+/// Why there was nothing to compare with.
+pub(crate) fn without_references(reason: Reason, duration: u64) -> String {
+    let took = time(duration);
+    match reason {
+        Reason::NoBaseline => format!("took {took}; no fast trace of this route is known yet"),
+        Reason::BaselineMismatch => {
+            format!("took {took}; the known fast traces of this route call other services")
+        }
+        Reason::LimitExceeded => format!("took {took}; has more spans than compare.max_spans"),
+        Reason::Overload => format!("took {took}; decided early for lack of memory"),
+        _ => format!("took {took}; its entry span has no valid times or is missing"),
+    }
+}
+
+/// Services between the entry span and the culprit that have next to nothing of the added time.
+fn waiting(evidence: &Evidence<'_>, culprit: &Culprit) -> Vec<String> {
+    let tree = &evidence.analysis.tree;
+    let Some(mut number) =
+        (0..tree.nodes.length()).find(|n| tree.span_id(&tree.nodes[*n]) == Some(culprit.span_id))
+    else {
+        return Vec::new();
+    };
+    let mut waited: Vec<String> = Vec::new();
+    while number != 0 {
+        number = tree.nodes[number].caller;
+        let service = tree.service(&tree.nodes[number]);
+        let score = evidence.findings.services.iter().find(|other| other.id == service.id);
+        let is_small = score.is_none_or(|score| score.score < evidence.added() / 50);
+        let name = quote(&service.name);
+        if is_small && service.name != culprit.service && !waited.contains(&name) {
+            waited.push(name);
+        }
+    }
+    waited.reverse();
+    waited.truncate(2);
+    waited
+}
+
+fn words(category: Category) -> &'static str {
+    match category {
+        Category::OwnTime => "own time",
+        Category::NetworkQueue => "wait for its answer beyond its own time",
+        Category::Saturation => "waits on its callees",
+        Category::Dependency => "wait on a dependency",
+        Category::ExtraCalls => "more calls, time in them",
+        Category::Retry => "failed calls tried again, time in them",
+        Category::Timeout => "call given up, time until then",
+        Category::NewPath => "calls that its references do not make, time in them",
+        Category::LostConcurrency => "calls one after the other, critical time",
+    }
+}
+
+/// Nanoseconds for a person: milliseconds below ten seconds, seconds from there, the unit always named.
+pub(crate) fn time(nanos: u64) -> String {
+    milliseconds(nanos as f64 / 1e6)
+}
+
+/// The same, from milliseconds.
+pub(crate) fn milliseconds(ms: f64) -> String {
+    match ms {
+        ms if ms >= 10_000.0 => format!("{:.2} s", ms / 1000.0),
+        ms if ms >= 100.0 => format!("{ms:.0} ms"),
+        ms if ms >= 10.0 => format!("{ms:.1} ms"),
+        ms => format!("{ms:.3} ms"),
+    }
+}
+
+fn quote(name: &str) -> String {
+    if name.is_empty() { "a service without a name".to_owned() } else { name.to_owned() }
+}
+
+/// Cut at a character, marked as cut.
+pub(crate) fn shorten(mut text: String) -> String {
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST - 3));
+        text.push_str("...");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_always_name_their_unit() {
+        for (nanos, expected) in [
+            (1_207_384_000, "1207 ms"),
+            (9_188_000, "9.188 ms"),
+            (35_750_000, "35.8 ms"),
+            (12_073_840_000, "12.07 s"),
+            (650, "0.001 ms"),
+        ] {
+            assert_eq!(time(nanos), expected);
+        }
+    }
+
+    #[test]
+    fn a_long_sentence_is_cut_at_a_character() {
+        let text = shorten("\u{e4}".repeat(200));
+        assert!(text.len() <= LONGEST && text.ends_with("..."), "{text}");
+    }
+}

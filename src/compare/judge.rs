@@ -1,0 +1,177 @@
+//! Whether one service can be named, and how sure that is.
+
+use super::analysis::Analysis;
+use super::blame::{Blamed, Findings};
+use super::tree::Service;
+use super::{Category, Reason};
+use crate::baseline::References;
+
+/// Of the entry span's added time, the named service must explain so much.
+const LEAST_COVERAGE: f64 = 0.3;
+/// The second service must be so far behind the first.
+const LEAST_MARGIN: f64 = 0.1;
+/// So much of the trace must be there.
+const LEAST_COMPLETENESS: f64 = 0.5;
+/// Nobody is ever surer than this.
+const MOST_CONFIDENCE: f64 = 0.95;
+/// A callee that sent no span can be named, but not with more confidence than this.
+const MOST_CONFIDENCE_UNSEEN: f64 = 0.6;
+/// Clocks that differ by more of the entry span than this make an answer less sure.
+const SKEW_SHARE: u64 = 20;
+/// So do clocks that differ by more than this, in nanoseconds.
+const SKEW_LIMIT: u64 = 1_000_000_000;
+const MILLISECOND: u64 = 1_000_000;
+
+/// How strict "slower" is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slower {
+    /// By a fifth, 10 ms and more than references vary.
+    Surely,
+    /// By a twentieth and 1 ms: somebody has said that this trace is slow.
+    AsTold,
+}
+
+/// Inputs of a judgement.
+#[derive(Clone, Copy)]
+pub(crate) struct Evidence<'a> {
+    pub(crate) analysis: &'a Analysis<'a>,
+    pub(crate) references: &'a References,
+    pub(crate) findings: &'a Findings,
+    pub(crate) slower: Slower,
+    pub(crate) minimum_share: f64,
+}
+
+/// The service to name, or why there is none.
+pub(crate) enum Judgement<'a> {
+    /// This one.
+    Name(&'a Blamed, Certainty),
+    /// None.
+    Abstain(Reason),
+}
+
+/// How sure a judgement is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Certainty {
+    /// Of all positive scores, 0..=1.
+    pub(crate) share: f64,
+    /// 0..=0.95.
+    pub(crate) confidence: f64,
+}
+
+impl<'a> Evidence<'a> {
+    /// Nanoseconds that the entry span lasted longer than the linked reference's.
+    pub(crate) fn added(&self) -> u64 {
+        self.analysis.ledger.duration.saturating_sub(self.references.linked.ledger.duration)
+    }
+
+    /// A service's score: no more than the entry span's added time can fall to it.
+    pub(crate) fn score(&self, service: &Blamed) -> u64 {
+        service.score.min(self.added())
+    }
+
+    /// Names a service or says why none can be.
+    pub(crate) fn judge(&self) -> Judgement<'a> {
+        if !self.is_slower(self.analysis.ledger.duration, self.references.linked.ledger.duration) {
+            let (slow, fast) = (self.analysis.ledger.envelope, self.references.linked.ledger.envelope);
+            let others = self.is_slower(slow, fast);
+            return Judgement::Abstain(if others { Reason::AsyncOnly } else { Reason::NotSlower });
+        }
+        if self.completeness() < LEAST_COMPLETENESS {
+            return Judgement::Abstain(Reason::IncompleteTrace);
+        }
+        let services = &self.findings.services;
+        let Some(top) = services.first().filter(|top| top.score > 0) else {
+            return Judgement::Abstain(self.or_skew(Reason::Diffuse));
+        };
+        if self.rests_on_missing_answer(top) {
+            return Judgement::Abstain(Reason::IncompleteTrace);
+        }
+        let score = self.score(top);
+        let second = services.get(1).map_or(0, |second| self.score(second));
+        let share = ratio(score, services.iter().map(|service| self.score(service)).sum());
+        let coverage = ratio(score, self.added());
+        let margin = ratio(score.saturating_sub(second), score);
+        if share < self.minimum_share.min(0.5) && margin >= LEAST_MARGIN {
+            return Judgement::Abstain(self.or_skew(Reason::Diffuse));
+        }
+        if !Service::is_known(&top.name) {
+            return Judgement::Abstain(Reason::UnknownService);
+        }
+        if margin < LEAST_MARGIN {
+            return Judgement::Abstain(self.or_skew(Reason::Tie));
+        }
+        if share < self.minimum_share || coverage < LEAST_COVERAGE || top.delta <= 0 {
+            return Judgement::Abstain(self.or_skew(Reason::Diffuse));
+        }
+        Judgement::Name(top, Certainty { share, confidence: self.confidence(top, share) })
+    }
+
+    fn is_slower(&self, slow: u64, fast: u64) -> bool {
+        let added = slow.saturating_sub(fast);
+        match self.slower {
+            Slower::Surely => {
+                added > (fast / 5).max(10 * MILLISECOND)
+                    && self.analysis.ledger.duration.max(slow) > self.references.floors.duration
+            }
+            Slower::AsTold => added > (fast / 20).max(MILLISECOND),
+        }
+    }
+
+    /// How much of the trace is there, 0..=1.
+    pub(crate) fn completeness(&self) -> f64 {
+        let tree = &self.analysis.tree;
+        let absent = tree.orphans + self.findings.missing;
+        (1.0 - absent as f64 / tree.spans.max(1) as f64).max(0.0)
+    }
+
+    /// The answer that says most about the top score was given by a span that never came, and nothing says why.
+    fn rests_on_missing_answer(&self, top: &Blamed) -> bool {
+        top.category != Category::Timeout && self.findings.row_of(top).is_some_and(|row| row.misses_answer)
+    }
+
+    fn has_skew(&self) -> bool {
+        let tree = &self.analysis.tree;
+        tree.skew > SKEW_LIMIT || tree.skew > self.analysis.ledger.duration / SKEW_SHARE
+    }
+
+    fn or_skew(&self, reason: Reason) -> Reason {
+        if self.has_skew() { Reason::ClockSkew } else { reason }
+    }
+
+    fn confidence(&self, top: &Blamed, share: f64) -> f64 {
+        let references = match self.references.floors.count {
+            0 | 1 => 0.8,
+            2..8 => 0.9,
+            _ => 1.0,
+        };
+        let skew = if self.has_skew() { 0.7 } else { 1.0 };
+        let row = self.findings.row_of(top);
+        let is_unseen = row.is_some_and(|row| row.misses_answer);
+        let gap = if top.category == Category::NetworkQueue && self.is_mostly_gap(top) { 0.85 } else { 1.0 };
+        let all = share * self.completeness() * self.references.likeness * references * skew * gap;
+        let most = if is_unseen { MOST_CONFIDENCE_UNSEEN } else { MOST_CONFIDENCE };
+        (all.clamp(0.0, most) * 100.0).round() / 100.0
+    }
+
+    /// Whether the wait is long beside a normal answer: then its queue and the wire look alike.
+    fn is_mostly_gap(&self, top: &Blamed) -> bool {
+        let rows = self.findings.rows.iter().filter(|row| row.rest.service == top.id);
+        let (mut gap, mut work, mut work_excess) = (0_u64, 0_u64, 0_u64);
+        for row in rows {
+            match row.rest.category {
+                Category::NetworkQueue => gap += row.slow_time,
+                Category::OwnTime => {
+                    work += row.slow_time;
+                    work_excess += row.excess;
+                }
+                _ => {}
+            }
+        }
+        work_excess == 0 && gap > work.saturating_mul(3)
+    }
+}
+
+/// 0 where there is nothing to divide by.
+pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}

@@ -1,0 +1,211 @@
+//! A trace reduced to exclusive critical-path time per path of calls.
+//!
+//! A path of calls holds only the spans that cross a process border: the entry span, calls, and what answered them.
+//! INTERNAL spans are folded into the span that they refine, so wrapping or splitting work inside a service changes
+//! no entry. Order, ids and timing of siblings do not matter.
+
+use super::calls::Calls;
+use super::column::Column;
+use super::sweep::Path;
+use super::tree::{NONE, Tree, hash_of};
+
+/// More paths than this are lumped together per service, the shortest first.
+const MAX_ENTRIES: usize = 4096;
+
+/// Whose time an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// A service at work: it was entered here.
+    Work,
+    /// A service waiting for an answer: time of a call outside of what answered it.
+    Call,
+}
+
+/// One path of calls. Times are nanoseconds, summed over all its instances.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    /// The same for the same path in every trace.
+    pub(crate) key: u64,
+    /// Of the last two elements of the path, for paths that gained or lost a hop.
+    pub(crate) suffix: u64,
+    /// The key of the path without its last element; the entry span's is its own.
+    pub(crate) parent: u64,
+    pub(crate) side: Side,
+    /// Hash of the templated name.
+    pub(crate) name: u64,
+    /// [`super::tree::Service::id`].
+    pub(crate) service: u64,
+    /// Of a call: who answered it, if a span of theirs is here.
+    pub(crate) callee: Option<u64>,
+    /// Of the entry span's time, spent here.
+    pub(crate) on_path: u64,
+    /// Spent here, on the path or not.
+    pub(crate) alone: u64,
+    /// From start to end.
+    pub(crate) total: u64,
+    pub(crate) instances: u32,
+    pub(crate) on_path_instances: u32,
+    pub(crate) errors: u32,
+    /// Failed, and its answer was cut off or is not here.
+    pub(crate) gave_up: u32,
+    /// The node with most time on the path.
+    pub(crate) longest: u32,
+    /// Its time on the path.
+    longest_time: u64,
+}
+
+/// The entries of one trace.
+#[derive(Clone, Debug)]
+pub(crate) struct Ledger {
+    /// Ordered by key.
+    pub(crate) entries: Vec<Entry>,
+    /// Indices of `entries`, callers before those they call.
+    pub(crate) outward: Vec<u32>,
+    /// Service ids with their names, ordered by id.
+    pub(crate) services: Vec<(u64, String)>,
+    /// The entry span's duration in nanoseconds.
+    pub(crate) duration: u64,
+    /// Start of the entry span to the last end, in nanoseconds.
+    pub(crate) envelope: u64,
+}
+
+impl Ledger {
+    pub(crate) fn of(tree: &Tree<'_>, path: &Path, calls: &Calls) -> Self {
+        let mut rows: Vec<Entry> = Vec::new();
+        let mut row_of: Column<u32> = Column::filled(NONE, tree.nodes.as_slice().len());
+        for number in 0..tree.nodes.length() {
+            let base = calls.base[number];
+            if base == number {
+                row_of[number] = u32::try_from(rows.len()).unwrap_or(NONE);
+                rows.push(Entry::first(tree, calls, number));
+            }
+            let Some(row) = rows.get_mut(row_of[base] as usize) else { continue };
+            let node = &tree.nodes[number];
+            row.on_path += path.own[number];
+            row.alone += path.alone[number];
+            row.errors += u32::from(node.is_error && base == number);
+            if path.own[number] > 0 {
+                row.on_path_instances = 1;
+            }
+            if path.own[number] > row.longest_time {
+                (row.longest_time, row.longest) = (path.own[number], number);
+            }
+        }
+        let (entries, outward) = merge(rows);
+        let mut services: Vec<_> =
+            tree.services.iter().map(|service| (service.id, service.name.clone())).collect();
+        services.sort_unstable();
+        let duration = tree.entry().duration();
+        Self { entries, outward, services, duration, envelope: tree.envelope }
+    }
+
+    /// The entry with this key.
+    pub(crate) fn entry(&self, key: u64) -> Option<&Entry> {
+        self.entries.get(self.position(key)?)
+    }
+
+    /// Where in `entries` this key stands.
+    pub(crate) fn position(&self, key: u64) -> Option<usize> {
+        self.entries.binary_search_by_key(&key, |entry| entry.key).ok()
+    }
+
+    /// The name of a service of this trace.
+    pub(crate) fn service_name(&self, id: u64) -> Option<&str> {
+        let at = self.services.binary_search_by_key(&id, |service| service.0).ok()?;
+        self.services.get(at).map(|service| service.1.as_str())
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn size(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
+            + self.outward.capacity() * size_of::<u32>()
+            + self
+                .services
+                .iter()
+                .map(|service| size_of::<(u64, String)>() + service.1.capacity())
+                .sum::<usize>()
+    }
+}
+
+/// Puts instances of one path together, bounded; also the order from the entry span outward.
+fn merge(mut rows: Vec<Entry>) -> (Vec<Entry>, Vec<u32>) {
+    let mut order: Vec<u64> = Vec::with_capacity(rows.len());
+    order.extend(rows.iter().map(|row| row.key));
+    // Stable: of equals the one that stands further up in the trace stays first.
+    rows.sort_by_key(|row| row.key);
+    let mut entries: Vec<Entry> = Vec::with_capacity(rows.len());
+    for row in rows {
+        match entries.last_mut() {
+            Some(last) if last.key == row.key => last.add(&row),
+            _ => entries.push(row),
+        }
+    }
+    if entries.len() > MAX_ENTRIES {
+        entries.sort_by_key(|entry| (std::cmp::Reverse(entry.on_path), entry.key));
+        let tail = entries.split_off(MAX_ENTRIES / 2);
+        for mut row in tail {
+            row.key = hash_of(("lumped", row.service));
+            row.suffix = row.key;
+            row.parent = row.key;
+            (row.side, row.callee) = (Side::Work, None);
+            match entries.iter_mut().rev().find(|entry| entry.key == row.key) {
+                Some(lump) => lump.add(&row),
+                None => entries.push(row),
+            }
+        }
+        entries.sort_by_key(|entry| entry.key);
+        order = entries.iter().map(|entry| entry.key).collect();
+    }
+    let mut seen = vec![false; entries.len()];
+    let mut outward = Vec::with_capacity(entries.len());
+    for key in order {
+        let Ok(at) = entries.binary_search_by_key(&key, |entry| entry.key) else { continue };
+        if let Some(seen) = seen.get_mut(at).filter(|seen| !**seen) {
+            *seen = true;
+            outward.push(u32::try_from(at).unwrap_or(NONE));
+        }
+    }
+    (entries, outward)
+}
+
+impl Entry {
+    /// An instance, its time on the path not yet counted.
+    fn first(tree: &Tree<'_>, calls: &Calls, number: u32) -> Self {
+        let node = &tree.nodes[number];
+        let around = calls.base[node.caller];
+        let callee = calls.callee[number].map(|callee| tree.services[callee].id);
+        let is_call = calls.is_call[number];
+        let gave_up = is_call && node.is_error && (callee.is_none() || calls.has_cut_answer[number]);
+        Self {
+            key: calls.key[number],
+            suffix: hash_of((calls.last_element[around], calls.last_element[number])),
+            parent: calls.key[around],
+            side: if is_call { Side::Call } else { Side::Work },
+            name: node.name,
+            service: tree.service(node).id,
+            callee,
+            on_path: 0,
+            alone: 0,
+            total: node.duration(),
+            instances: 1,
+            on_path_instances: 0,
+            errors: 0,
+            gave_up: u32::from(gave_up),
+            longest: number,
+            longest_time: 0,
+        }
+    }
+
+    fn add(&mut self, other: &Entry) {
+        self.on_path += other.on_path;
+        self.alone += other.alone;
+        self.total += other.total;
+        self.instances += other.instances;
+        self.on_path_instances += other.on_path_instances;
+        self.errors += other.errors;
+        self.gave_up += other.gave_up;
+        if other.longest_time > self.longest_time {
+            (self.longest_time, self.longest) = (other.longest_time, other.longest);
+        }
+    }
+}

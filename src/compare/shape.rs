@@ -1,0 +1,60 @@
+//! The shape of a trace: which calls first leave the service that the request entered.
+
+use super::tree::{Tree, hash_of};
+use crate::assemble::Trace;
+use crate::otlp::span::Kind;
+
+/// Traces of one shape called the same operations of other services, in any order and number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape(pub u64);
+
+/// The shape of `trace` below span `entry`; the default one where that span has no valid times.
+pub fn shape(trace: &Trace, entry: usize) -> Shape {
+    Tree::build(trace, entry).map_or(Shape::default(), |tree| ShapeSet::of(&tree).shape())
+}
+
+/// The calls that a shape stands for, so that two shapes can be likened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ShapeSet(Vec<u64>);
+
+impl ShapeSet {
+    /// More different calls than this are not told apart.
+    const LIMIT: usize = 128;
+
+    pub(crate) fn of(tree: &Tree<'_>) -> Self {
+        let nodes = &tree.nodes;
+        let mut is_inside = super::column::Column::with_capacity(nodes.as_slice().len());
+        let mut calls = Vec::new();
+        for number in 0..nodes.length() {
+            let node = &nodes[number];
+            let caller = &nodes[node.caller];
+            let around = number == 0 || is_inside[node.caller];
+            is_inside.push(around && !node.is_remote);
+            // Whether a message has been worked on by now says nothing about the request.
+            let is_message = caller.kind == Kind::Producer || node.kind == Kind::Consumer;
+            if number != 0 && around && node.is_remote && !is_message {
+                calls.push(hash_of((tree.service(node).id, node.kind as u8, node.name)));
+            }
+        }
+        calls.sort_unstable();
+        calls.dedup();
+        calls.truncate(Self::LIMIT);
+        Self(calls)
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        Shape(hash_of(&self.0))
+    }
+
+    /// How alike two sets are: the size of what they share over the size of both together, 0..=1.
+    pub(crate) fn jaccard(&self, other: &Self) -> f64 {
+        let shared = self.0.iter().filter(|call| other.0.binary_search(call).is_ok()).count();
+        let together = self.0.len() + other.0.len() - shared;
+        if together == 0 { 1.0 } else { shared as f64 / together as f64 }
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn size(&self) -> usize {
+        self.0.capacity() * size_of::<u64>()
+    }
+}
