@@ -15,26 +15,18 @@ mod pairing;
 pub mod shape;
 mod skew;
 mod sweep;
-pub mod template;
 mod tree;
 
 pub use comparer::Comparer;
 pub use shape::{Shape, shape};
-pub use template::template;
 
 use crate::otlp::{Nanos, SpanId, TraceId};
-
-/// A route, by the number that deciding gave it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RouteId(pub u32);
 
 /// What the comparison found. Everything that is written into a trace or printed about one comes from here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     /// A service, or why there is none.
     pub outcome: Outcome,
-    /// Index of the entry span in the trace.
-    pub entry: usize,
     /// Nanoseconds that the entry span lasted.
     pub duration: Nanos,
     /// Nanoseconds that it exceeded; 0 where there was no threshold (`compare`).
@@ -79,8 +71,6 @@ pub struct Culprit {
     pub phase: Option<String>,
     /// The culprit span, or the waiting client span where the culprit sent none.
     pub span_id: SpanId,
-    /// Its index in the trace.
-    pub span: usize,
 }
 
 /// A reference trace.

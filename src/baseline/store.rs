@@ -10,9 +10,9 @@ use moka::sync::Cache;
 
 use super::{Baseline, References};
 use crate::assemble::Trace;
-use crate::compare::RouteId;
 use crate::compare::analysis::Analysis;
 use crate::compare::shape::{Shape, ShapeSet};
+use crate::decide::RouteId;
 use crate::otlp::{Nanos, TraceId};
 
 /// Shapes of a route that have a baseline of their own; all others share one more.

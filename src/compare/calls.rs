@@ -2,9 +2,9 @@
 
 use super::column::Column;
 use super::dependency;
-use super::template::template;
 use super::tree::{NONE, Node, Tree, hash_of};
 use crate::otlp::span::Kind;
+use crate::template::template;
 
 /// Which spans cross a process border, and what is folded into them.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Calls {
         let element = if self.is_call[number] {
             let peer = match self.callee[number] {
                 Some(callee) => tree.services[callee].id,
-                None => dependency::of(tree, node).map_or(0, |peer| hash_of(&*template(peer.as_bytes()))),
+                None => dependency::of(tree, node).map_or(0, |peer| hash_of(&*template(&peer))),
             };
             hash_of(("call", service, node.name, peer))
         } else {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::analysis::Analysis;
 use super::blame::{self, Findings};
 use super::judge::{Certainty, Evidence, Judgement, Slower, ratio};
-use super::{Candidate, Culprit, Outcome, Reason, Reference, RouteId, Verdict, culprit, explain};
+use super::{Candidate, Culprit, Outcome, Reason, Reference, Verdict, culprit, explain};
 use crate::assemble::Trace;
 use crate::baseline::References;
 use crate::baseline::store::{Absence, Store};
 use crate::config;
+use crate::decide::RouteId;
 use crate::otlp::{Nanos, TraceId};
 
 /// At most so many candidates are named.
@@ -65,7 +66,7 @@ impl Comparer {
             Ok(references) => {
                 let settings =
                     Settings { slower: Slower::Surely, minimum_share: self.minimum_share, threshold };
-                verdict(&analysis, entry, &references, settings)
+                verdict(&analysis, &references, settings)
             }
             Err(Absence::NoBaseline) => without_references(trace, entry, threshold, Reason::NoBaseline),
             Err(Absence::Mismatch) => without_references(trace, entry, threshold, Reason::BaselineMismatch),
@@ -102,20 +103,14 @@ pub(crate) struct Settings {
 }
 
 /// The verdict on an analysed trace.
-pub(crate) fn verdict(
-    analysis: &Analysis<'_>,
-    entry: usize,
-    references: &References,
-    settings: Settings,
-) -> Verdict {
+pub(crate) fn verdict(analysis: &Analysis<'_>, references: &References, settings: Settings) -> Verdict {
     let findings = blame::findings(&analysis.ledger, &references.linked.ledger, &references.floors);
-    verdict_on(analysis, entry, references, &findings, settings)
+    verdict_on(analysis, references, &findings, settings)
 }
 
 /// The same, with what has already been found out.
 pub(crate) fn verdict_on(
     analysis: &Analysis<'_>,
-    entry: usize,
     references: &References,
     findings: &Findings,
     settings: Settings,
@@ -135,7 +130,6 @@ pub(crate) fn verdict_on(
     let linked = &references.linked;
     Verdict {
         outcome,
-        entry,
         duration: analysis.ledger.duration,
         threshold,
         baseline: Some(Reference {
@@ -168,7 +162,6 @@ fn named(evidence: &Evidence<'_>, blamed: &blame::Blamed, certainty: Certainty) 
         dependency: culprit::peer(analysis, blamed, row),
         phase: None,
         span_id: analysis.tree.span_id(place.node)?,
-        span: place.node.span as usize,
     })
 }
 
@@ -196,7 +189,6 @@ pub(crate) fn without_references(trace: &Trace, entry: usize, threshold: Nanos, 
     let duration = trace.span(entry).map_or(0, |span| span.head.duration());
     Verdict {
         outcome: Outcome::Inconclusive(reason),
-        entry,
         duration,
         threshold,
         baseline: None,

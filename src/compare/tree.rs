@@ -8,10 +8,10 @@ use hashbrown::HashMap;
 
 use super::column::Column;
 use super::skew;
-use super::template::template;
 use crate::assemble::Trace;
 use crate::otlp::SpanId;
-use crate::otlp::span::{Kind, SpanHead};
+use crate::otlp::span::{AnyValue, Kind, SpanHead};
+use crate::template::template;
 
 /// Hashes that are the same in every process, so that rings and snapshots of one agree with another.
 const HASHER: FixedState = FixedState::with_seed(0x6c61_6767_6172_6400);
@@ -137,7 +137,7 @@ impl<'t> Tree<'t> {
                 caller,
                 parent: caller,
                 service,
-                name: hash_of(&*template(trace.span(span as usize).map_or(&[], |span| span.name()))),
+                name: hash_of(&*templated(trace, span)),
                 kind: head.kind,
                 is_error: head.is_error,
                 is_remote,
@@ -173,12 +173,22 @@ impl<'t> Tree<'t> {
 
     /// The templated name of a node's span.
     pub(crate) fn name(&self, node: &Node) -> Cow<'t, str> {
-        template(self.trace.span(node.span as usize).map_or(&[], |span| span.name()))
+        templated(self.trace, node.span)
     }
 
     /// The id of a node's span.
     pub(crate) fn span_id(&self, node: &Node) -> Option<SpanId> {
         Some(self.trace.span(node.span as usize)?.head.span_id)
+    }
+}
+
+/// The name of a span without what varies from call to call; invalid UTF-8 is replaced, a long name cut.
+fn templated(trace: &Trace, span: u32) -> Cow<'_, str> {
+    const LONGEST: usize = 256;
+    let name = trace.span(span as usize).map_or(&[][..], |span| span.name());
+    match String::from_utf8_lossy(name.get(..LONGEST).unwrap_or(name)) {
+        Cow::Borrowed(name) => template(name),
+        Cow::Owned(name) => Cow::Owned(template(&name).into_owned()),
     }
 }
 
@@ -362,8 +372,8 @@ impl<'t> Services<'t> {
             let (mut name, mut namespace): (&[u8], &[u8]) = (&[], &[]);
             for attribute in self.trace.resource_attributes(resource) {
                 match (attribute.key, attribute.value) {
-                    (b"service.name", crate::otlp::span::AnyValue::String(value)) => name = value,
-                    (b"service.namespace", crate::otlp::span::AnyValue::String(value)) => namespace = value,
+                    (b"service.name", AnyValue::String(value)) => name = value,
+                    (b"service.namespace", AnyValue::String(value)) => namespace = value,
                     _ => {}
                 }
             }
