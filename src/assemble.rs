@@ -282,6 +282,12 @@ impl Assembler {
         self.allocated.load(Ordering::Relaxed)
     }
 
+    /// An upper bound of what will be held after a request of so many bytes: each shard may open a segment.
+    pub fn held_bytes_with(&self, request: usize) -> u64 {
+        let segments = self.shards.len() * segments::SEGMENT_SIZE;
+        self.held_bytes() + (2 * request + segments) as u64
+    }
+
     /// The shard that holds most bytes.
     pub fn fullest_shard(&self) -> usize {
         let sizes = self.shards.iter().map(|shard| lock(shard).allocated());

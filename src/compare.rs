@@ -18,6 +18,7 @@ mod sweep;
 mod tree;
 
 pub use comparer::Comparer;
+pub(crate) use comparer::without_references;
 pub use shape::{Shape, shape};
 
 use crate::otlp::{Nanos, SpanId, TraceId};

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod enrich;
 pub mod export;
 pub mod otlp;
+pub mod pipeline;
 pub mod telemetry;
 pub mod template;
 pub mod waterfall;

@@ -34,8 +34,8 @@ struct Case {
 }
 
 impl Case {
-    fn new(slow: config::Slow) -> Self {
-        Self { decider: Decider::new(&slow, &config::Sample::default()), traces: 0 }
+    fn new(slow: &config::Slow) -> Self {
+        Self { decider: Decider::new(slow, &config::Sample::default()), traces: 0 }
     }
 
     /// Judges one trace to the end, giving `shape` where it is asked for.
@@ -87,7 +87,7 @@ fn fixed(millis: u64) -> config::Slow {
 
 #[test]
 fn slow_is_strictly_longer_than_the_threshold() {
-    let mut case = Case::new(fixed(300));
+    let mut case = Case::new(&fixed(300));
     assert_eq!(case.judge(0, "a", 300 * MILLI, 1).decided, Decided::Healthy);
     let slow = case.judge(0, "a", 300 * MILLI + 1, 1);
     assert_eq!((slow.decided, slow.threshold), (Decided::Slow, Some(300 * MILLI)));
@@ -95,7 +95,7 @@ fn slow_is_strictly_longer_than_the_threshold() {
 
 #[test]
 fn slow_goes_before_error_and_error_before_healthy() {
-    let mut case = Case::new(fixed(300));
+    let mut case = Case::new(&fixed(300));
     let error = span("a", true);
     assert_eq!(case.judge_with(0, MILLI, 1, &error, |_| {}).decided, Decided::Error);
     assert_eq!(case.judge_with(0, SECOND, 1, &error, |_| {}).decided, Decided::Slow);
@@ -105,7 +105,7 @@ fn slow_goes_before_error_and_error_before_healthy() {
 
 #[test]
 fn a_route_is_learning_until_it_has_enough_traces() {
-    let mut case = Case::new(config::Slow::default());
+    let mut case = Case::new(&config::Slow::default());
     for n in 0..20 {
         let judged = case.judge(n, "a", 100 * MILLI, 1);
         assert_eq!((judged.decided, judged.is_notable), (Decided::Learning, false), "trace {n}");
@@ -126,14 +126,14 @@ fn the_first_matching_exception_wins() {
     };
     let slow =
         config::Slow { routes: vec![rule("poll *", None, true), rule("*", Some(50), false)], ..fixed(300) };
-    let mut case = Case::new(slow);
+    let mut case = Case::new(&slow);
     assert_eq!(case.judge(0, "poll forever", 60 * SECOND, 1).decided, Decided::Healthy);
     assert_eq!(case.judge(0, "a", 51 * MILLI, 1).threshold, Some(50 * MILLI));
 }
 
 #[test]
 fn a_trace_without_a_root_or_a_threshold_is_slow_above_ten_seconds() {
-    let mut case = Case::new(config::Slow::default());
+    let mut case = Case::new(&config::Slow::default());
     let body = span("a", false);
     let mut judge = |duration| case.judge_with(0, duration, 1, &body, |c| c.has_root = false).decided;
     assert_eq!(judge(10 * SECOND), Decided::Learning);
@@ -142,7 +142,7 @@ fn a_trace_without_a_root_or_a_threshold_is_slow_above_ten_seconds() {
 
 #[test]
 fn fragments_and_errors_teach_nothing() {
-    let mut case = Case::new(config::Slow::default());
+    let mut case = Case::new(&config::Slow::default());
     let (body, error) = (span("a", false), span("a", true));
     for n in 0..100 {
         case.judge_with(n, MILLI, 1, &body, |c| c.is_fragment = true);
@@ -169,7 +169,7 @@ fn two_shapes(case: &mut Case, minutes: std::ops::Range<u64>) {
 
 #[test]
 fn an_old_shape_is_judged_by_its_own_threshold() {
-    let mut case = Case::new(config::Slow::default());
+    let mut case = Case::new(&config::Slow::default());
     two_shapes(&mut case, 0..55);
     let before = case.judge(55 * 60 * SECOND, "page", 100 * MILLI, 0);
     assert_eq!(before.decided, Decided::Healthy, "by the route's threshold: {:?}", before.threshold);
@@ -186,7 +186,7 @@ fn a_shape_that_suddenly_is_everywhere_is_judged_by_the_route() {
         learned: config::Learned { percentile: 80.0, ..config::Learned::default() },
         ..config::Slow::default()
     };
-    let mut case = Case::new(slow);
+    let mut case = Case::new(&slow);
     two_shapes(&mut case, 0..70);
     assert_eq!(case.judge(70 * 60 * SECOND, "page", 400 * MILLI, 1).decided, Decided::Healthy);
     let decided: Vec<_> =
@@ -196,7 +196,7 @@ fn a_shape_that_suddenly_is_everywhere_is_judged_by_the_route() {
 
 #[test]
 fn learning_looks_at_a_bounded_share_of_the_traffic() {
-    let mut case = Case::new(fixed(300));
+    let mut case = Case::new(&fixed(300));
     let mut looked = [0; 10];
     for (second, looked) in (0..).zip(&mut looked) {
         for n in 0..2_000 {
@@ -209,7 +209,7 @@ fn learning_looks_at_a_bounded_share_of_the_traffic() {
 
 #[test]
 fn routes_beyond_the_limit_share_one() {
-    let mut case = Case::new(fixed(300));
+    let mut case = Case::new(&fixed(300));
     let letters =
         |n: u32| -> String { n.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect() };
     for n in 0..2_000 {

@@ -1,0 +1,224 @@
+//! Decides one lot of due traces, ends the hold on them, and sends off what is kept.
+
+use super::{Analysis, Deliver, InLot, Outgoing, Pipeline};
+use crate::assemble::{Decision, DueTraces, Kept, Stamp, Trace};
+use crate::compare::{self, Outcome, Reason, Verdict};
+use crate::decide::entry::{self, Entry};
+use crate::decide::sample::Sampled;
+use crate::decide::{Candidate, Judged, Judgement, RouteId, Shape};
+use crate::enrich;
+use crate::otlp::Nanos;
+use crate::otlp::span::SpanView;
+use crate::otlp::tracestate;
+use crate::telemetry::metrics::{Class, Decided, DropReason, Trigger};
+
+/// What was decided for one trace of a lot, and what the next steps need.
+struct Settled {
+    decided: Decided,
+    decision: Decision,
+    /// `None` for a trace that nobody could judge: it has no readable entry span.
+    judged: Option<Judged>,
+    /// The whole trace as it was looked at, where it was.
+    looked_at: Option<(Trace, Entry)>,
+}
+
+impl Pipeline {
+    /// Decides the traces of a lot and settles them under one lock; then learns from them, compares the slow ones
+    /// and delivers what is kept, all in the order of the lot.
+    pub(super) fn settle(&self, now: Nanos, lot: &DueTraces, deliver: Deliver<'_>) {
+        if lot.traces.is_empty() {
+            return;
+        }
+        let settled: Vec<Settled> =
+            lot.traces.iter().map(|due| self.decide(now, InLot { due, lot })).collect();
+        let mut kept = Vec::new();
+        let decisions = settled.iter().map(|settled| settled.decision);
+        self.assembler.settle(lot, decisions, |index, spans, trace| match trace {
+            Some(trace) => kept.push((index, trace)),
+            None => self.metrics.dropped_spans.add(DropReason::NotSampled, u64::from(spans)),
+        });
+        let mut kept = kept.into_iter().peekable();
+        for (index, (due, settled)) in lot.traces.iter().zip(settled).enumerate() {
+            self.metrics.decisions.add(due.trigger, 1);
+            self.metrics.traces.add(settled.decided, 1);
+            self.metrics.decision_lateness.record(now.saturating_sub(due.due_at) as f64 / 1e9);
+            let trace = kept.next_if(|(kept, _)| *kept == index).map(|(_, trace)| trace);
+            self.learn(now, &settled);
+            if let Some(trace) = trace {
+                self.send(now, due.trigger, &settled, trace, deliver);
+            }
+        }
+    }
+
+    fn decide(&self, now: Nanos, InLot { due, lot }: InLot<'_>) -> Settled {
+        let mut is_sampled = false;
+        // Judged by its root alone, if that is enough.
+        if let Some(duration) = due.root
+            && let Some(span) = SpanView::read(lot.root_span(due))
+        {
+            let candidate = Candidate {
+                id: due.id,
+                service: lot.service(due),
+                span,
+                duration,
+                has_error: due.has_error,
+                has_root: true,
+                is_fragment: false,
+            };
+            match self.decider.judge(now, &candidate, Shape::Unknown) {
+                Judgement::Decided(judged) => {
+                    return self.sampled(judged, due.id, std::iter::once(span.trace_state()), None);
+                }
+                Judgement::Look { is_sampled: learning } => is_sampled = learning,
+            }
+        }
+        let Some(trace) = self.assembler.copy(lot, due) else { return Settled::unreadable() };
+        let Some(entry) = entry::find(&trace) else { return Settled::unreadable() };
+        let Some(span) = trace.span(entry.span) else { return Settled::unreadable() };
+        let candidate = Candidate {
+            id: due.id,
+            service: trace.service_of(entry.span),
+            span,
+            duration: if entry.has_root { span.head.duration() } else { entry.envelope },
+            has_error: due.has_error,
+            has_root: entry.has_root,
+            is_fragment: entry.absent_parents > usize::from(!entry.has_root),
+        };
+        let shape = compare::shape(&trace, entry.span).0;
+        let judged = match self.decider.judge(now, &candidate, Shape::Known { shape, is_sampled }) {
+            Judgement::Decided(judged) => judged,
+            // A known shape is decided.
+            Judgement::Look { .. } => return Settled::unreadable(),
+        };
+        let trace_states: Vec<Vec<u8>> = match judged.decided {
+            Decided::Healthy | Decided::Error => {
+                (0..trace.len()).filter_map(|span| Some(trace.span(span)?.trace_state().to_vec())).collect()
+            }
+            _ => Vec::new(),
+        };
+        self.sampled(judged, due.id, trace_states.iter().map(Vec::as_slice), Some((trace, entry)))
+    }
+
+    fn sampled<'a>(
+        &self,
+        judged: Judged,
+        id: crate::otlp::TraceId,
+        trace_states: impl Iterator<Item = &'a [u8]>,
+        looked_at: Option<(Trace, Entry)>,
+    ) -> Settled {
+        let class = match judged.decided {
+            Decided::Slow => Class::Slow,
+            Decided::Error => Class::Error,
+            Decided::Learning => Class::Learning,
+            Decided::Healthy | Decided::Dropped => Class::Healthy,
+        };
+        let (decided, decision) = match self.decider.sample(id, judged.decided, trace_states) {
+            Sampled::Kept { stamp } => {
+                let stamp = stamp.filter(|_| !self.dry_run);
+                (judged.decided, Decision::Kept(Kept { class, stamp }))
+            }
+            Sampled::Dropped if self.dry_run => {
+                (Decided::Dropped, Decision::Kept(Kept { class, stamp: None }))
+            }
+            Sampled::Dropped => (Decided::Dropped, Decision::Dropped),
+        };
+        Settled { decided, decision, judged: Some(judged), looked_at }
+    }
+
+    fn learn(&self, now: Nanos, settled: &Settled) {
+        let (Some(judged), Some((trace, entry))) = (&settled.judged, &settled.looked_at) else { return };
+        if judged.is_reference && judged.route != RouteId::OTHER {
+            if let Decision::Kept(_) = settled.decision {
+                self.forwarded.is_first(trace.id());
+            }
+            self.comparer.learn(now, judged.route, trace, entry.span);
+        }
+    }
+
+    /// Enriches a kept trace and delivers it, behind the reference that its verdict points to.
+    fn send(&self, now: Nanos, trigger: Trigger, settled: &Settled, mut trace: Trace, deliver: Deliver<'_>) {
+        let Decision::Kept(kept) = settled.decision else { return };
+        if let Some(stamped) = kept.stamp {
+            stamp(&mut trace, stamped);
+        }
+        let analysis = settled.judged.filter(|judged| judged.is_notable).and_then(|judged| {
+            // Spans may have come since it was looked at.
+            let entry = entry::find(&trace)?;
+            let verdict = self.verdict(now, trigger, &judged, &trace, &entry);
+            let enriched = enrich::write(&mut trace, entry.span, &verdict, &self.enrich);
+            debug_assert!(enriched.is_ok(), "a held span was read before");
+            Some(Analysis { id: trace.id(), route: judged.route, verdict })
+        });
+        if let Some(analysis) = &analysis {
+            let reason = match &analysis.verdict.outcome {
+                Outcome::Identified(_) => None,
+                Outcome::Inconclusive(reason) => Some(*reason),
+            };
+            self.metrics.verdicts.add(reason, 1);
+            self.send_reference(&analysis.verdict, deliver);
+        }
+        deliver(Outgoing { trace, class: kept.class, is_reference: false, analysis });
+    }
+
+    fn verdict(
+        &self,
+        now: Nanos,
+        trigger: Trigger,
+        judged: &Judged,
+        trace: &Trace,
+        entry: &Entry,
+    ) -> Verdict {
+        let threshold = judged.threshold.unwrap_or(0);
+        let inconclusive = |reason| compare::without_references(trace, entry.span, threshold, reason);
+        match trigger {
+            Trigger::Memory if !entry.has_root => inconclusive(Reason::Overload),
+            Trigger::Size => inconclusive(Reason::LimitExceeded),
+            _ if !entry.has_root => inconclusive(Reason::IncompleteTrace),
+            _ if judged.decided == Decided::Learning => inconclusive(Reason::NoBaseline),
+            _ => self.comparer.compare(now, judged.route, trace, entry.span, threshold),
+        }
+    }
+
+    fn send_reference(&self, verdict: &Verdict, deliver: Deliver<'_>) {
+        let Some(reference) = verdict.baseline.as_ref().filter(|_| self.send_references && !self.dry_run)
+        else {
+            return;
+        };
+        let Some(trace) = self.comparer.reference(reference.trace_id) else { return };
+        if !self.forwarded.is_first(reference.trace_id) {
+            return;
+        }
+        let mut copy = Trace::clone(&trace);
+        let entry = (0..copy.len())
+            .find(|span| copy.span(*span).is_some_and(|span| span.head.span_id == reference.span_id));
+        if let Some(entry) = entry
+            && enrich::mark_reference(&mut copy, entry).is_ok()
+        {
+            deliver(Outgoing { trace: copy, class: Class::Healthy, is_reference: true, analysis: None });
+        }
+    }
+}
+
+impl Settled {
+    /// A held trace always has spans that were read before, so this is never met; if it is, the trace is kept.
+    fn unreadable() -> Self {
+        debug_assert!(false, "a held trace has an entry span");
+        Self {
+            decided: Decided::Learning,
+            decision: Decision::Kept(Kept { class: Class::Learning, stamp: None }),
+            judged: None,
+            looked_at: None,
+        }
+    }
+}
+
+/// Writes a sampling threshold on every span.
+pub(super) fn stamp(trace: &mut Trace, stamp: Stamp) {
+    for span in 0..trace.len() {
+        let Some(found) = trace.span(span) else { continue };
+        let state = tracestate::stamp(found.trace_state(), stamp.threshold, stamp.randomness);
+        let rewritten =
+            tracestate::rewrite(found.body, &state).and_then(|body| trace.replace_body(span, &body));
+        debug_assert!(rewritten.is_ok(), "a held span was read before");
+    }
+}
