@@ -1,7 +1,9 @@
 //! Laggard.
 
+pub mod admin;
 pub mod assemble;
 mod baseline;
+pub mod cli;
 pub mod compare;
 pub mod config;
 pub mod decide;

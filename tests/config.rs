@@ -98,7 +98,8 @@ fn mapping_at<'v>(value: &'v mut Value, path: &[String]) -> &'v mut Mapping {
 /// The keys that are listed where `zzz` is refused.
 fn known_keys(yaml: &str) -> BTreeSet<String> {
     let problems = load_text(yaml, &[]).expect_err("zzz is no key");
-    let [problem] = problems.list.as_slice() else { panic!("{problems}") };
+    assert_eq!(problems.list.len(), 1, "{problems}");
+    let problem = problems.list.first().expect("one");
     let known = problem.rule.strip_prefix("must be one of ").expect("a list of keys");
     known.split(", ").map(str::to_owned).collect()
 }

@@ -1,0 +1,124 @@
+//! The port for probes and metrics: read-only, plain, and open to whoever reaches it.
+
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::process;
+
+/// Whether senders should send to this process: its listeners are bound and it is not draining.
+///
+/// An unreachable destination does not make it unready: other instances would have the same one, and what
+/// arrives is queued.
+#[derive(Debug, Default)]
+pub struct Readiness(AtomicBool);
+
+impl Readiness {
+    /// Says so from now on.
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
+    }
+
+    /// Not before it is set.
+    pub fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Answers on `listener` until `shutdown`, and then the requests that have begun.
+///
+/// # Errors
+/// None that `axum` documents; failed connections end alone.
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(listener, router(metrics, readiness)).with_graceful_shutdown(shutdown).await
+}
+
+/// Every page.
+pub fn router(metrics: Arc<Metrics>, readiness: Arc<Readiness>) -> Router {
+    Router::new()
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(ready))
+        .route("/", get(ready))
+        .with_state(readiness)
+        .merge(Router::new().route("/metrics", get(exposition)).with_state(metrics))
+}
+
+async fn ready(State(readiness): State<Arc<Readiness>>) -> Response {
+    if readiness.is_ready() {
+        (StatusCode::OK, "ready\n").into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    }
+}
+
+async fn exposition(State(metrics): State<Arc<Metrics>>) -> Response {
+    let page = metrics.render() + &process::render(Path::new("/proc"));
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn get(readiness: &Arc<Readiness>, path: &str) -> (StatusCode, String, String) {
+        let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let response = router(metrics, readiness.clone()).oneshot(request).await.expect("infallible");
+        let content_type = response.headers().get(CONTENT_TYPE).map(|value| value.to_str().expect("ASCII"));
+        let content_type = content_type.unwrap_or_default().to_owned();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 1 << 20).await.expect("a page");
+        (status, content_type, String::from_utf8(body.to_vec()).expect("text"))
+    }
+
+    #[tokio::test]
+    async fn a_process_is_alive_at_once_and_ready_when_it_says_so() {
+        let readiness = Arc::new(Readiness::default());
+        assert_eq!(get(&readiness, "/live").await.0, StatusCode::OK);
+        for (ready, status) in [(false, StatusCode::SERVICE_UNAVAILABLE), (true, StatusCode::OK)] {
+            readiness.set(ready);
+            assert_eq!(get(&readiness, "/ready").await.0, status);
+            assert_eq!(get(&readiness, "/").await.0, status);
+        }
+        readiness.set(false);
+        assert_eq!(get(&readiness, "/ready").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn metrics_are_prometheus_text_with_those_of_the_process() {
+        let (status, content_type, page) = get(&Arc::default(), "/metrics").await;
+        assert_eq!((status, content_type.as_str()), (StatusCode::OK, "text/plain; version=0.0.4"));
+        assert!(page.contains("laggard_held_spans 0\n"), "{page}");
+        assert_eq!(page.contains("process_open_fds "), cfg!(target_os = "linux"), "{page}");
+        assert!(page.lines().all(|line| line.is_empty() || line.starts_with('#') || line.contains(' ')));
+    }
+
+    #[tokio::test]
+    async fn there_is_nothing_else_and_nothing_can_be_written() {
+        assert_eq!(get(&Arc::default(), "/nothing").await.0, StatusCode::NOT_FOUND);
+        let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
+        let request = Request::post("/metrics").body(Body::empty()).expect("a request");
+        let response = router(metrics, Arc::default()).oneshot(request).await.expect("infallible");
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+    }
+}

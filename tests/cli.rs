@@ -1,0 +1,135 @@
+//! The built program, seen from outside: what it says, where, and how it ends.
+
+use std::fs;
+use std::io::Read;
+use std::process::{Command, Output, Stdio};
+
+fn laggard(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_laggard"));
+    command.args(args).env_clear().stdin(Stdio::null());
+    command
+}
+
+fn output(args: &[&str]) -> Output {
+    laggard(args).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("text")
+}
+
+/// The program ends with `code`, says `expected` on stderr, and nothing on stdout.
+fn check(args: &[&str], code: i32, expected: &str) {
+    let output = output(args);
+    assert_eq!(text(&output.stderr), expected, "{args:?}");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(code), ""), "{args:?}");
+}
+
+#[test]
+fn wrong_arguments_are_told_in_one_sentence_with_exit_code_64() {
+    for (args, sentence) in [
+        (&["explode"][..], "unrecognized subcommand 'explode'"),
+        (&["run", "--confg", "a"], "unexpected argument '--confg' found"),
+        (&["validate"], "the following required arguments were not provided: --config <FILE>"),
+        (&["compare", "a"], "the following required arguments were not provided: <SLOW>"),
+        (&["replay"], "the following required arguments were not provided: <FILE>..."),
+        (
+            &["compare", "a", "b", "--format", "pdf"],
+            "invalid value 'pdf' for '--format <FORMAT>' [possible values: text, json]",
+        ),
+        (
+            &["compare", "a", "b", "--trace-id", "1"],
+            "invalid value '1' for '--trace-id <ID>': must be 32 hexadecimal digits that are not all zero",
+        ),
+    ] {
+        check(args, 64, &format!("laggard: {sentence}; see laggard --help\n"));
+    }
+}
+
+#[test]
+fn without_a_command_the_help_is_shown_with_exit_code_64() {
+    let output = output(&[]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(64), ""));
+    assert!(text(&output.stderr).contains("validate"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    let version = output(&["--version"]);
+    assert_eq!(version.status.code(), Some(0));
+    assert_eq!(text(&version.stdout), concat!("laggard ", env!("CARGO_PKG_VERSION"), "\n"));
+    let help = output(&["--help"]);
+    assert_eq!((help.status.code(), text(&help.stderr)), (Some(0), ""));
+    for command in ["run", "compare", "replay", "demo", "validate"] {
+        assert!(text(&help.stdout).contains(&format!("  {command} ")), "{}", text(&help.stdout));
+    }
+}
+
+#[test]
+fn an_absent_configuration_ends_run_and_validate_with_64() {
+    for command in ["run", "validate"] {
+        check(
+            &[command, "--config", "/does/not/exist.yaml"],
+            64,
+            "/does/not/exist.yaml: cannot be read: No such file or directory (os error 2)\n",
+        );
+    }
+    check(
+        &["run"],
+        64,
+        "environment:1:1: export.endpoint: must say where traces go, or OTEL_EXPORTER_OTLP_ENDPOINT must, got nothing\n",
+    );
+}
+
+#[test]
+fn a_wrong_configuration_is_told_line_by_line_with_64() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("laggard.yaml");
+    fs::write(&path, "sample: {healthy: 5}\nexport:\n  endpoit: http://a:1\n").expect("writes");
+    let file = path.to_str().expect("text");
+    for command in ["run", "validate"] {
+        let output = output(&[command, "--config", file]);
+        let lines: Vec<_> = text(&output.stderr)
+            .lines()
+            .map(|line| line.strip_prefix(file).expect("the file's name"))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                ":1:19: sample.healthy: must be a share from 0% to 100%, got 5",
+                ":3:3: export.endpoit: must be one of endpoint, protocol, headers, compression, timeout, tls, retry, \
+                 queue, batch, got endpoit, did you mean `endpoint`?",
+                ":3:3: export.endpoint: must say where traces go, or OTEL_EXPORTER_OTLP_ENDPOINT must, got nothing",
+            ]
+        );
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(64), ""));
+    }
+}
+
+#[test]
+fn a_right_configuration_is_confirmed_and_may_use_the_environment() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.yaml");
+    let output = output(&["validate", "--config", example]);
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(
+        (output.status.code(), text(&output.stdout)),
+        (Some(0), format!("{example} is valid\n").as_str())
+    );
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("laggard.yaml");
+    fs::write(&path, "export: {endpoint: 'http://${env:HOST}:4317'}").expect("writes");
+    let validate = || laggard(&["validate", "--config", path.to_str().expect("text")]);
+    assert_eq!(validate().output().expect("starts").status.code(), Some(64));
+    assert_eq!(validate().env("HOST", "collector").output().expect("starts").status.code(), Some(0));
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let mut child =
+        laggard(&["--help"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+    assert_eq!((child.wait().expect("ends").code(), said.as_str()), (Some(0), ""));
+}
