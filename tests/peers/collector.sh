@@ -24,7 +24,7 @@ build_collector() {
     echo "building a Collector (about two minutes the first time)"
     GOBIN=$peers go install "go.opentelemetry.io/collector/cmd/builder@$builder_version"
     cp "$manifest" "$peers/manifest.yaml"
-    (cd "$peers" && ./builder --config manifest.yaml --skip-compilation && cd source && go build -o ../collector .)
+    (cd "$peers" && ./builder --config manifest.yaml --skip-compilation && cd source && CGO_ENABLED=0 go build -buildvcs=false -o ../collector .)
     mv "$peers/manifest.yaml" "$peers/built-from.yaml"
 }
 
