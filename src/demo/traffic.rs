@@ -3,7 +3,6 @@
 //! Each service exports its own spans, in its own requests, when its own batch is due, as OpenTelemetry SDKs do: a
 //! child comes before its parent, and the spans of one trace come in pieces. The same seed gives the same traffic.
 
-<<<<<<< HEAD
 mod scenario;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -14,16 +13,6 @@ use prost::Message;
 
 use crate::otlp::Nanos;
 use scenario::{Call, PRE_PROCESSOR, ROUTES, Route, text};
-=======
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
-use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::span::{Event, SpanKind};
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, status};
-use prost::Message;
-
-use crate::otlp::Nanos;
->>>>>>> c53a69d (Generate the running example's traffic and receive what comes out)
 
 const MICROSECOND: Nanos = 1_000;
 const MILLISECOND: Nanos = 1_000_000;
@@ -51,100 +40,6 @@ struct Service {
     next_export: Nanos,
 }
 
-<<<<<<< HEAD
-=======
-const WEB_SERVER: usize = 0;
-const PRE_PROCESSOR: usize = 1;
-const INFERENCE_SERVER: usize = 2;
-
-/// One service's part in answering a request: it works, calls the next part where there is one, works again.
-struct Part {
-    service: usize,
-    operation: &'static str,
-    path: &'static str,
-    before: Nanos,
-    after: Nanos,
-}
-
-/// What a user may ask for.
-struct Route {
-    method: &'static str,
-    /// How many of ten requests take it.
-    weight: u64,
-    parts: &'static [Part],
-}
-
-const ROUTES: [Route; 3] = [
-    Route {
-        method: "POST",
-        weight: 6,
-        parts: &[
-            Part {
-                service: WEB_SERVER,
-                operation: "inference-span",
-                path: "/inference",
-                before: 5_000 * MICROSECOND,
-                after: 3_500 * MICROSECOND,
-            },
-            Part {
-                service: PRE_PROCESSOR,
-                operation: "preprocess-request",
-                path: "/preprocess",
-                before: 40_000 * MICROSECOND,
-                after: 10_000 * MICROSECOND,
-            },
-            Part {
-                service: INFERENCE_SERVER,
-                operation: "inference-service-post",
-                path: "/infer",
-                before: 422_967 * MICROSECOND,
-                after: 0,
-            },
-        ],
-    },
-    Route {
-        method: "POST",
-        weight: 2,
-        parts: &[
-            Part {
-                service: WEB_SERVER,
-                operation: "preview-span",
-                path: "/preview",
-                before: 4_000 * MICROSECOND,
-                after: 3_000 * MICROSECOND,
-            },
-            Part {
-                service: PRE_PROCESSOR,
-                operation: "preview-request",
-                path: "/preview",
-                before: 35_000 * MICROSECOND,
-                after: 0,
-            },
-        ],
-    },
-    Route {
-        method: "GET",
-        weight: 2,
-        parts: &[
-            Part {
-                service: WEB_SERVER,
-                operation: "models-span",
-                path: "/models",
-                before: 3_000 * MICROSECOND,
-                after: 2_000 * MICROSECOND,
-            },
-            Part {
-                service: INFERENCE_SERVER,
-                operation: "models-get",
-                path: "/models",
-                before: 20_000 * MICROSECOND,
-                after: 0,
-            },
-        ],
-    },
-];
-
->>>>>>> c53a69d (Generate the running example's traffic and receive what comes out)
 /// One export request of one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {
@@ -292,87 +187,6 @@ impl Service {
     }
 }
 
-<<<<<<< HEAD
-=======
-/// How one part of a request went.
-struct Call {
-    part: &'static Part,
-    server_id: Vec<u8>,
-    /// Of the call to the next part.
-    client_id: Vec<u8>,
-    received: Nanos,
-    called: Nanos,
-    returned: Nanos,
-    ended: Nanos,
-}
-
-impl Call {
-    fn server_span(&self, trace_id: &[u8], caller_id: Vec<u8>, method: &str) -> Span {
-        let mut attributes = vec![
-            text("http.request.method", method),
-            text("http.route", self.part.path),
-            number("http.response.status_code", 200),
-        ];
-        let mut events = Vec::new();
-        let mut event = |time, name: &str| {
-            events.push(Event { time_unix_nano: time, name: name.to_owned(), ..Event::default() });
-        };
-        match self.part.operation {
-            "preprocess-request" => {
-                attributes.push(number("downstream.status_code", 200));
-                event(self.returned, "successful_response");
-            }
-            "inference-service-post" => {
-                let worked = self.ended - self.received;
-                event(self.received + worked / 50, "File saved");
-                event(self.received + worked / 40, "Starting inference");
-                event(self.ended - worked / 100, "Inference completed");
-            }
-            _ => {}
-        }
-        Span {
-            trace_id: trace_id.to_vec(),
-            span_id: self.server_id.clone(),
-            parent_span_id: caller_id,
-            name: self.part.operation.to_owned(),
-            kind: SpanKind::Server.into(),
-            start_time_unix_nano: self.received,
-            end_time_unix_nano: self.ended,
-            attributes,
-            events,
-            status: Some(Status { code: status::StatusCode::Ok.into(), ..Status::default() }),
-            ..Span::default()
-        }
-    }
-
-    fn client_span(&self, trace_id: &[u8], callee: &Part, method: &str) -> Span {
-        Span {
-            trace_id: trace_id.to_vec(),
-            span_id: self.client_id.clone(),
-            parent_span_id: self.server_id.clone(),
-            name: method.to_owned(),
-            kind: SpanKind::Client.into(),
-            start_time_unix_nano: self.called,
-            end_time_unix_nano: self.returned,
-            attributes: vec![text("http.request.method", method), text("url.path", callee.path)],
-            ..Span::default()
-        }
-    }
-}
-
-fn text(key: &str, value: &str) -> KeyValue {
-    attribute(key, any_value::Value::StringValue(value.to_owned()))
-}
-
-fn number(key: &str, value: i64) -> KeyValue {
-    attribute(key, any_value::Value::IntValue(value))
-}
-
-fn attribute(key: &str, value: any_value::Value) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
-}
-
->>>>>>> c53a69d (Generate the running example's traffic and receive what comes out)
 /// splitmix64: all that a demonstration needs of chance.
 #[derive(Debug)]
 struct Random(u64);

@@ -77,7 +77,10 @@ pub(super) fn of(trace: &Trace, entry: usize, culprit: Option<SpanId>, max_rows:
             let children = tree.children.get(place.span).map_or(&[][..], Vec::as_slice);
             Some(Row {
                 depth: place.depth,
-                service: service_of(trace, place.span),
+                service: match trace.service_of(place.span) {
+                    b"" => b"unknown_service",
+                    service => service,
+                },
                 name: span.name(),
                 start: span.head.start,
                 end: span.head.end,
@@ -91,15 +94,6 @@ pub(super) fn of(trace: &Trace, entry: usize, culprit: Option<SpanId>, max_rows:
     let (start, length) = trace.span(entry).map_or((0, 1), |e| (e.head.start, e.head.duration().max(1)));
     let hidden = trace.len() - rows.len();
     Layout { axis: Axis { start, length }, rows, hidden }
-}
-
-/// The bytes of `service.name` of a span's resource; the last one counts.
-fn service_of(trace: &Trace, span: usize) -> &[u8] {
-    let name = trace.resource_of(span).and_then(|resource| {
-        let names = trace.resource_attributes(resource).filter(|attribute| attribute.key == b"service.name");
-        names.filter_map(|attribute| attribute.value.as_str()).last()
-    });
-    name.map_or(b"unknown_service", str::as_bytes)
 }
 
 /// A span's place in the drawing.
