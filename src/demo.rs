@@ -1,3 +1,6 @@
 //! The demo.
+mod counts;
+mod finding;
+mod http;
 pub mod sink;
 pub mod traffic;
