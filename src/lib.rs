@@ -12,6 +12,7 @@ pub mod enrich;
 pub mod export;
 pub mod otlp;
 pub mod pipeline;
+pub mod receive;
 pub mod telemetry;
 pub mod template;
 pub mod waterfall;

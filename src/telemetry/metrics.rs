@@ -510,4 +510,9 @@ impl<L: Labels> Gauges<L> {
             gauge.set(value as f64);
         }
     }
+
+    /// The series of `label`, for a value that is kept by adding and subtracting.
+    pub fn of(&self, label: L) -> Gauge {
+        self.gauges.get(label.index()).cloned().unwrap_or_else(Gauge::noop)
+    }
 }

@@ -1,0 +1,206 @@
+//! Where spans come in: OTLP over gRPC and over HTTP, admitted by bytes, read once and handed on.
+//!
+//! A request's way: the connection ([`connection`]) - its headers - its size, which is taken from the budget of
+//! bytes in flight before the bytes are read - decompression under the same budget ([`body`]) - one walk over
+//! the whole request - the pipeline - the answer. A request is taken whole before it is acknowledged, or not
+//! at all; spans with invalid ids are refused alone.
+
+pub mod body;
+pub mod budget;
+pub mod connection;
+pub mod grpc;
+pub mod http;
+pub mod passthrough;
+mod status;
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use self::budget::{Budget, Permit};
+use self::connection::Patience;
+use self::passthrough::Relay;
+use self::status::Failure;
+use crate::otlp::batch::Batch;
+use crate::otlp::json;
+use crate::telemetry::metrics::{Metrics, Part, Refusal, Transport};
+
+/// Takes the spans of one request into the pipeline, all of them or none.
+///
+/// It gets the tables of the request, the request's bytes that they point into, and the port it came in by. It is
+/// not called for a request without spans.
+pub type Accept = Arc<dyn Fn(&Batch, &[u8], Transport) -> Result<(), Refused> + Send + Sync>;
+
+/// Why a request is refused whole; [`status`] has what each one is on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It is no OTLP. Sending it again is useless.
+    Malformed,
+    /// It could never be taken. Sending it again is useless.
+    TooLarge,
+    /// There is no room now. The sender tries again.
+    Overload,
+    /// The process is ending. The sender tries again, elsewhere.
+    Draining,
+}
+
+/// What both receivers share.
+pub struct Intake {
+    accept: Accept,
+    relay: Option<Relay>,
+    budget: Budget,
+    max_request_size: usize,
+    patience: Patience,
+    draining: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+/// How a request is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// `application/x-protobuf`, and everything over gRPC.
+    Protobuf,
+    /// `application/json`.
+    Json,
+}
+
+/// Which spans of a request that was taken were not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Partial {
+    /// How many.
+    pub(crate) rejected: u64,
+    /// What is wrong with the first of them.
+    pub(crate) message: String,
+}
+
+impl Intake {
+    /// Receivers that hand spans to `accept`.
+    ///
+    /// `max_request_size` bounds one request after decompression, `max_in_flight` all requests that are being
+    /// read, both in bytes; a request that exceeds either could never be taken and is refused for good.
+    pub fn new(accept: Accept, max_request_size: u64, max_in_flight: u64, metrics: Arc<Metrics>) -> Self {
+        metrics.budget_bytes.set(Part::InFlight, max_in_flight);
+        Self {
+            accept,
+            relay: None,
+            budget: Budget::new(max_in_flight, metrics.used_bytes.of(Part::InFlight)),
+            max_request_size: usize::try_from(max_request_size).unwrap_or(usize::MAX),
+            patience: Patience::default(),
+            draining: AtomicBool::new(false),
+            metrics,
+        }
+    }
+
+    /// Relays other signals instead of refusing them.
+    #[must_use]
+    pub fn with_relay(self, relay: Relay) -> Self {
+        Self { relay: Some(relay), ..self }
+    }
+
+    /// Waits for senders as `patience` has it.
+    #[must_use]
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// From now on every request is refused with a hint to retry; those being read are still taken.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Admits a request whose size is not known yet.
+    pub(crate) fn admit(&self) -> Result<Permit<'_>, Failure> {
+        if self.draining.load(Ordering::Acquire) {
+            return Err(Refused::Draining.into());
+        }
+        Ok(self.budget.permit())
+    }
+
+    /// Reads `request` and hands its spans on.
+    ///
+    /// Once it returns `Ok` they are taken; nothing between the two waits, so a sender that goes away in the
+    /// middle leaves either the whole request or nothing.
+    pub(crate) fn take(
+        &self,
+        request: &[u8],
+        format: Format,
+        transport: Transport,
+        permit: &mut Permit<'_>,
+    ) -> Result<Partial, Failure> {
+        let mut taken = || match format {
+            Format::Protobuf => self.take_protobuf(request, Partial::default(), transport),
+            Format::Json => {
+                // What it is turned into is no larger than it.
+                permit.cover(permit.held() + request.len())?;
+                let decoded = json::to_protobuf(request).map_err(|error| Failure::malformed(error.to_string()))?;
+                let partial = Partial { rejected: decoded.refused, message: decoded.fault.unwrap_or_default() };
+                self.take_protobuf(&decoded.request, partial, transport)
+            }
+        };
+        // Nothing in there is known to panic; if something does, it costs this request and not the receiver.
+        catch_unwind(AssertUnwindSafe(&mut taken)).unwrap_or_else(|_| {
+            tracing::error!("a request made the receiver panic; please report this as a bug");
+            Err(Failure::internal())
+        })
+    }
+
+    fn take_protobuf(
+        &self,
+        request: &[u8],
+        mut partial: Partial,
+        transport: Transport,
+    ) -> Result<Partial, Failure> {
+        thread_local! {
+            static BATCH: RefCell<Batch> = RefCell::default();
+        }
+        // Taken out and put back, so that a panic in between cannot leave it borrowed.
+        let mut batch = BATCH.take();
+        let taken = self.take_batch(&mut batch, request, transport);
+        let (rejected, fault) = (batch.refused, batch.fault);
+        BATCH.set(batch);
+        taken?;
+        partial.rejected += rejected;
+        if let Some(fault) = fault
+            && partial.message.is_empty()
+        {
+            partial.message = fault.to_string();
+        }
+        if partial.rejected > 0 {
+            self.metrics.refused_spans.add(transport, Refusal::Malformed, partial.rejected);
+        }
+        Ok(partial)
+    }
+
+    fn take_batch(&self, batch: &mut Batch, request: &[u8], transport: Transport) -> Result<(), Failure> {
+        batch.read(request).map_err(|error| Failure::malformed(error.to_string()))?;
+        if batch.spans.is_empty() {
+            return Ok(());
+        }
+        let spans = batch.spans.len() as u64;
+        match (self.accept)(batch, request, transport) {
+            Ok(()) => self.metrics.accepted_spans.add(transport, spans),
+            Err(refused) => {
+                let failure = Failure::from(refused);
+                if let Some(reason) = failure.refusal {
+                    self.metrics.refused_spans.add(transport, reason, spans + batch.refused);
+                }
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a request for spans that was refused whole.
+    pub(crate) fn count_refused(&self, failure: &Failure, transport: Transport) {
+        if let Some(reason) = failure.refusal {
+            self.metrics.refused_requests.add(transport, reason, 1);
+        }
+    }
+}
+
+impl std::fmt::Debug for Intake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Intake").field("budget", &self.budget).finish_non_exhaustive()
+    }
+}
