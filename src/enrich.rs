@@ -136,7 +136,7 @@ fn put_attribute(out: &mut Vec<u8>, verdict: &Verdict, word: Word) {
     match (word, &verdict.outcome) {
         (Word::Verdict, Outcome::Identified(_)) => string(out, number, "root_cause.verdict", "identified"),
         (Word::Verdict, Outcome::Inconclusive(_)) => {
-            string(out, number, "root_cause.verdict", "inconclusive")
+            string(out, number, "root_cause.verdict", "inconclusive");
         }
         (Word::Reason, Outcome::Inconclusive(reason)) => {
             string(out, number, "root_cause.reason", reason.as_str());

@@ -1,0 +1,359 @@
+//! Decided traces that wait for the destination: bounded in bytes, and the one place where the exporter's side
+//! of the accounting identity is kept.
+//!
+//! A span counts as queued from its push until the destination has acknowledged it or it is counted as dropped,
+//! in flight included. Copies of reference traces take room and are sent, but stand outside the identity.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::batch::Batch;
+use crate::assemble::Trace;
+use crate::config::BatchLimits;
+use crate::telemetry::metrics::{Class, DropReason, Metrics, Part};
+
+/// What a waiting chunk costs beside its bytes: its place in a table that grows by doubling.
+const OVERHEAD: u64 = 2 * size_of::<Chunk>() as u64;
+
+/// Spans that were decided together, mostly one trace.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// Encoded `resource_spans` fields of an `ExportTraceServiceRequest`; requests are their concatenation.
+    pub bytes: Bytes,
+    /// How many spans these are.
+    pub spans: u32,
+    /// Why they are forwarded.
+    pub class: Class,
+    /// A copy of a reference trace that a verdict cites: outside the identity, whatever its class.
+    pub reference: bool,
+}
+
+impl Chunk {
+    /// The spans of `trace`, forwarded for the reason `class`.
+    pub fn of(trace: &Trace, class: Class) -> Self {
+        let mut bytes = Vec::new();
+        trace.encode(&mut bytes);
+        // What the buffer has grown beyond its content would be held, but not counted.
+        bytes.shrink_to_fit();
+        let spans = u32::try_from(trace.len()).unwrap_or(u32::MAX);
+        Self { bytes: Bytes::from(bytes), spans, class, reference: false }
+    }
+
+    /// A copy of a reference trace that a verdict cites.
+    pub fn of_reference(trace: &Trace) -> Self {
+        Self { reference: true, ..Self::of(trace, Class::Healthy) }
+    }
+
+    /// What it takes of the queue's size, in bytes.
+    pub fn charge(&self) -> u64 {
+        self.bytes.len() as u64 + OVERHEAD
+    }
+
+    /// The fill up to which the queue takes it: what matters most finds room longest.
+    fn admitted_up_to(&self, size: u64) -> u64 {
+        match self.class {
+            _ if self.reference => size - size / 5,
+            Class::Slow => size,
+            Class::Error => size - size / 10,
+            Class::Healthy | Class::Learning | Class::Late => size - size / 5,
+        }
+    }
+}
+
+/// The queue has no room for a chunk of this class; its spans have been counted as dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the export queue is full")]
+pub struct Full;
+
+/// The queue between deciding and the destination.
+#[derive(Debug)]
+pub struct Queue {
+    size: u64,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+    pushed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Chunk>,
+    waiting_spans: usize,
+    waiting_bytes: u64,
+    /// Waiting and in flight, without references.
+    spans: u64,
+    /// Waiting and in flight, overhead included.
+    bytes: u64,
+}
+
+/// How much waits, measured in batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fill {
+    Nothing,
+    LessThanABatch,
+    ABatch,
+}
+
+impl Queue {
+    /// A queue of at most `size` bytes.
+    pub fn new(size: u64, metrics: Arc<Metrics>) -> Self {
+        metrics.budget_bytes.set(Part::Queue, size);
+        Self { size, metrics, state: Mutex::default(), pushed: Notify::new() }
+    }
+
+    /// Takes `chunk`, or counts its spans as dropped; never waits.
+    ///
+    /// # Errors
+    /// [`Full`] when it would fill the queue beyond what its class may: 80 % of the size for healthy, learning,
+    /// late and reference spans, 90 % for errors, 100 % for slow ones.
+    pub fn push(&self, chunk: Chunk) -> Result<(), Full> {
+        let mut state = self.lock();
+        let bytes = state.bytes.saturating_add(chunk.charge());
+        if bytes > chunk.admitted_up_to(self.size) {
+            drop(state);
+            if !chunk.reference {
+                self.metrics.dropped_spans.add(DropReason::QueueFull, u64::from(chunk.spans));
+            }
+            return Err(Full);
+        }
+        state.bytes = bytes;
+        if !chunk.reference {
+            state.spans += u64::from(chunk.spans);
+        }
+        state.waiting_spans += chunk.spans as usize;
+        state.waiting_bytes += chunk.bytes.len() as u64;
+        state.waiting.push_back(chunk);
+        self.publish(&state);
+        drop(state);
+        self.pushed.notify_one();
+        Ok(())
+    }
+
+    /// Spans that are waiting or in flight, without references: `queued` of the identity.
+    pub fn spans(&self) -> u64 {
+        self.lock().spans
+    }
+
+    /// Bytes that are waiting or in flight, references and overhead included.
+    pub fn bytes(&self) -> u64 {
+        self.lock().bytes
+    }
+
+    /// Gives up what is left and counts it as dropped at shutdown; returns how many spans that were.
+    ///
+    /// To be called when [`super::run`] has ended, by itself or because its time was over.
+    pub fn abandon(&self) -> u64 {
+        let mut state = self.lock();
+        let left = std::mem::take(&mut *state).spans;
+        self.metrics.dropped_spans.add(DropReason::Shutdown, left);
+        self.publish(&state);
+        left
+    }
+
+    /// Completes after a push; pushes since the last call are not missed.
+    pub(super) async fn pushed(&self) {
+        self.pushed.notified().await;
+    }
+
+    pub(super) fn fill(&self, limits: &BatchLimits) -> Fill {
+        let state = self.lock();
+        if state.waiting.is_empty() {
+            Fill::Nothing
+        } else if state.waiting_spans >= limits.max_spans || state.waiting_bytes >= limits.max_size {
+            Fill::ABatch
+        } else {
+            Fill::LessThanABatch
+        }
+    }
+
+    /// Takes the oldest chunks that fit one batch together, or the oldest alone where even that is too large.
+    pub(super) fn take(&self, limits: &BatchLimits) -> Vec<Chunk> {
+        let mut state = self.lock();
+        let (mut spans, mut bytes) = (0, 0);
+        let fitting = state.waiting.iter().take_while(|chunk| {
+            spans += chunk.spans as usize;
+            bytes += chunk.bytes.len() as u64;
+            spans <= limits.max_spans && bytes <= limits.max_size
+        });
+        let count = fitting.count().max(1).min(state.waiting.len());
+        let taken: Vec<Chunk> = state.waiting.drain(..count).collect();
+        state.waiting_spans -= taken.iter().map(|chunk| chunk.spans as usize).sum::<usize>();
+        state.waiting_bytes -= taken.iter().map(|chunk| chunk.bytes.len() as u64).sum::<u64>();
+        if state.waiting.is_empty() {
+            state.waiting.shrink_to(1024);
+        }
+        taken
+    }
+
+    /// Counts `batch` as sent, but `rejected` of its spans as dropped: the destination took the request and
+    /// refused these, and does not say which.
+    pub(super) fn acknowledged(&self, batch: &Batch, rejected: u64) {
+        let mut rejected_left = rejected;
+        let mut refuse = |spans: u64| {
+            let refused = rejected_left.min(spans);
+            rejected_left -= refused;
+            refused
+        };
+        for part in batch.parts().iter().filter(|part| !part.reference) {
+            let refused = refuse(u64::from(part.spans));
+            self.metrics.dropped_spans.add(DropReason::Rejected, refused);
+            self.metrics.sent_spans.add(part.class, u64::from(part.spans) - refused);
+        }
+        for part in batch.parts().iter().filter(|part| part.reference) {
+            let refused = refuse(u64::from(part.spans));
+            self.metrics.reference_spans_sent.increment(u64::from(part.spans) - refused);
+        }
+        self.release(batch);
+    }
+
+    /// Counts `batch` as dropped.
+    pub(super) fn dropped(&self, batch: &Batch, reason: DropReason) {
+        self.metrics.dropped_spans.add(reason, batch.counted_spans());
+        self.release(batch);
+    }
+
+    fn release(&self, batch: &Batch) {
+        let mut state = self.lock();
+        state.spans = state.spans.saturating_sub(batch.counted_spans());
+        state.bytes = state.bytes.saturating_sub(batch.charge());
+        self.publish(&state);
+    }
+
+    fn publish(&self, state: &State) {
+        self.metrics.queued_spans.set(state.spans as f64);
+        self.metrics.queued_bytes.set(state.bytes as f64);
+        self.metrics.used_bytes.set(Part::Queue, state.bytes);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change is a few additions that cannot panic, so a poisoned state is still consistent.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(class: Class, spans: u32) -> Chunk {
+        Chunk { bytes: Bytes::from(vec![0; 100]), spans, class, reference: false }
+    }
+
+    /// A queue with room for ten chunks.
+    fn queue() -> (Queue, Arc<Metrics>) {
+        let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
+        (Queue::new(10 * chunk(Class::Slow, 1).charge(), Arc::clone(&metrics)), metrics)
+    }
+
+    fn limits(max_spans: usize, max_size: u64) -> BatchLimits {
+        BatchLimits { max_spans, max_size, ..BatchLimits::default() }
+    }
+
+    fn dropped(metrics: &Metrics, reason: &str) -> String {
+        let series = format!("laggard_dropped_spans_total{{reason=\"{reason}\"}} ");
+        let text = metrics.render();
+        let line = text.lines().find_map(|line| line.strip_prefix(series.as_str()));
+        line.expect("present from the start").to_owned()
+    }
+
+    #[test]
+    fn each_class_finds_room_up_to_its_share() {
+        for (class, room) in [
+            (Class::Healthy, 8),
+            (Class::Learning, 8),
+            (Class::Late, 8),
+            (Class::Error, 9),
+            (Class::Slow, 10),
+        ] {
+            let (queue, metrics) = queue();
+            for _ in 0..room {
+                assert_eq!(queue.push(chunk(class, 3)), Ok(()), "{class:?}");
+            }
+            assert_eq!(queue.push(chunk(class, 3)), Err(Full), "{class:?}");
+            assert_eq!((queue.spans(), dropped(&metrics, "queue_full").as_str()), (3 * room, "3"));
+        }
+    }
+
+    #[test]
+    fn a_full_share_still_takes_what_matters_more() {
+        let (queue, _) = queue();
+        while queue.push(chunk(Class::Healthy, 1)).is_ok() {}
+        assert_eq!(queue.push(chunk(Class::Error, 1)), Ok(()));
+        assert_eq!(queue.push(chunk(Class::Error, 1)), Err(Full));
+        assert_eq!(queue.push(chunk(Class::Slow, 1)), Ok(()));
+        assert_eq!(queue.push(chunk(Class::Slow, 1)), Err(Full));
+    }
+
+    #[test]
+    fn references_take_room_but_stand_outside_the_identity() {
+        let (queue, metrics) = queue();
+        let reference = Chunk { reference: true, ..chunk(Class::Slow, 5) };
+        for _ in 0..8 {
+            assert_eq!(queue.push(reference.clone()), Ok(()));
+        }
+        assert_eq!(queue.push(reference.clone()), Err(Full));
+        assert_eq!((queue.spans(), queue.bytes()), (0, 8 * reference.charge()));
+        assert_eq!(dropped(&metrics, "queue_full"), "0");
+    }
+
+    #[test]
+    fn what_is_in_flight_counts_until_it_is_settled() {
+        let (queue, metrics) = queue();
+        for class in [Class::Slow, Class::Healthy] {
+            queue.push(chunk(class, 4)).expect("room");
+        }
+        let batches = Batch::form(queue.take(&limits(100, 1000)), &limits(100, 1000));
+        assert_eq!((queue.spans(), batches.len()), (8, 1));
+        queue.acknowledged(&batches[0], 5);
+        assert_eq!((queue.spans(), queue.bytes()), (0, 0));
+        let text = metrics.render();
+        assert!(text.contains("laggard_exporter_sent_spans_total{class=\"slow\"} 0"), "{text}");
+        assert!(text.contains("laggard_exporter_sent_spans_total{class=\"healthy\"} 3"), "{text}");
+        assert_eq!(dropped(&metrics, "rejected"), "5");
+    }
+
+    #[test]
+    fn more_rejected_spans_than_were_sent_are_those_that_were_sent() {
+        let (queue, metrics) = queue();
+        queue.push(chunk(Class::Slow, 4)).expect("room");
+        queue.push(Chunk { reference: true, ..chunk(Class::Healthy, 2) }).expect("room");
+        let batches = Batch::form(queue.take(&limits(100, 1000)), &limits(100, 1000));
+        queue.acknowledged(&batches[0], 5);
+        assert_eq!(dropped(&metrics, "rejected"), "4");
+        assert!(metrics.render().contains("laggard_reference_spans_sent_total 1"));
+    }
+
+    #[test]
+    fn a_batch_is_taken_up_to_its_limits() {
+        let (queue, _) = queue();
+        for spans in [2, 2, 9, 1] {
+            queue.push(chunk(Class::Slow, spans)).expect("room");
+        }
+        let taken = |limits: &BatchLimits| queue.take(limits).iter().map(|c| c.spans).collect::<Vec<_>>();
+        assert_eq!(queue.fill(&limits(14, 1000)), Fill::ABatch);
+        assert_eq!(queue.fill(&limits(15, 401)), Fill::LessThanABatch);
+        assert_eq!(queue.fill(&limits(15, 400)), Fill::ABatch);
+        assert_eq!(taken(&limits(4, 1000)), [2, 2]);
+        assert_eq!(taken(&limits(4, 1000)), [9]);
+        assert_eq!(taken(&limits(4, 1000)), [1]);
+        assert!(taken(&limits(4, 1000)).is_empty());
+        assert_eq!(queue.fill(&limits(1, 1)), Fill::Nothing);
+        for _ in 0..4 {
+            queue.push(chunk(Class::Slow, 0)).expect("room for spans in flight too");
+        }
+        assert_eq!(taken(&limits(4, 250)).len(), 2);
+    }
+
+    #[test]
+    fn what_is_abandoned_is_counted() {
+        let (queue, metrics) = queue();
+        queue.push(chunk(Class::Slow, 4)).expect("room");
+        queue.push(chunk(Class::Slow, 3)).expect("room");
+        let in_flight = queue.take(&limits(4, 1000));
+        assert_eq!(queue.abandon(), 7);
+        drop(in_flight);
+        assert_eq!((queue.spans(), queue.bytes(), dropped(&metrics, "shutdown").as_str()), (0, 0, "7"));
+    }
+}

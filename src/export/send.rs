@@ -1,0 +1,209 @@
+//! Delivers one batch: over gRPC, until the destination has taken it or it is given up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::Code;
+use tonic::codec::CompressionEncoding;
+
+use super::batch::Batch;
+use super::channel::{self, Channel};
+use super::journal::Journal;
+use super::queue::Queue;
+use super::retry::{self, Backoff, Next};
+use super::{UnixClock, guard};
+use crate::config::{Compression, Export};
+use crate::otlp::codec::Body;
+use crate::otlp::services::opentelemetry::proto::collector::trace::v1::trace_service_client::TraceServiceClient;
+use crate::otlp::wire::{self, Malformed};
+use crate::telemetry::metrics::{DropReason, Labels, Metrics};
+
+/// Sends batches; shared by all that are open at once.
+pub(super) struct Sender {
+    queue: Arc<Queue>,
+    channel: Channel,
+    client: TraceServiceClient<Channel>,
+    config: Export,
+    metrics: Arc<Metrics>,
+    now: UnixClock,
+    draining: watch::Receiver<bool>,
+    journal: Journal,
+}
+
+/// A request that was not taken.
+struct Failure {
+    next: Next,
+    code: Code,
+    message: String,
+}
+
+/// `ExportTracePartialSuccess`; all zero in a full success, which many destinations send as a message too.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct PartialSuccess {
+    rejected_spans: u64,
+    message: String,
+}
+
+impl Sender {
+    pub(super) fn new(
+        queue: Arc<Queue>,
+        channel: Channel,
+        config: Export,
+        metrics: Arc<Metrics>,
+        now: UnixClock,
+        draining: watch::Receiver<bool>,
+    ) -> Self {
+        let client =
+            TraceServiceClient::new(channel.clone()).max_decoding_message_size(guard::LONGEST_ANSWER);
+        let client = match channel::compression(&config) {
+            Compression::Gzip => client.send_compressed(CompressionEncoding::Gzip),
+            Compression::Zstd => client.send_compressed(CompressionEncoding::Zstd),
+            Compression::None | Compression::Auto => client,
+        };
+        Self { queue, channel, client, config, metrics, now, draining, journal: Journal::default() }
+    }
+
+    /// Returns when every span of `batch` has been counted, as sent or as dropped.
+    pub(super) async fn deliver(&self, batch: Batch) {
+        let mut left = vec![batch];
+        while let Some(batch) = left.pop() {
+            let Err((failure, reason)) = self.send(&batch).await else { continue };
+            if failure.next != Next::Halve {
+                self.give_up(&batch, reason, &failure);
+                continue;
+            }
+            match batch.halve() {
+                Ok([first, second]) => left.extend([second, first]),
+                Err(single) => self.give_up(&single, reason, &failure),
+            }
+        }
+    }
+
+    /// Tries until it is taken and counted, or one more attempt makes no sense.
+    async fn send(&self, batch: &Batch) -> Result<(), (Failure, DropReason)> {
+        let mut backoff = Backoff::new(&self.config.retry, Instant::now());
+        loop {
+            let failure = match self.attempt(batch.body()).await {
+                Ok(partial) => {
+                    self.taken(batch, &partial);
+                    return Ok(());
+                }
+                Err(failure) => failure,
+            };
+            let code = retry::name(failure.code);
+            self.metrics.export_failed(code);
+            let Next::Retry(demanded) = failure.next else { return Err((failure, DropReason::Rejected)) };
+            let Some(pause) = backoff.pause(Instant::now(), demanded, retry::random()) else {
+                return Err((failure, DropReason::RetryExpired));
+            };
+            self.journal.retried(code, &failure.message);
+            if self.pause(pause, demanded).await == Woken::ByDrain {
+                backoff.restart();
+            }
+        }
+    }
+
+    async fn attempt(&self, body: Bytes) -> Result<PartialSuccess, Failure> {
+        let mut client = self.client.clone();
+        match timeout(self.config.timeout, client.export(Body(body))).await {
+            Ok(Ok(response)) => {
+                // The status was OK, so the spans are taken even if what came with it cannot be read.
+                Ok(partial_success(&response.into_inner().0).unwrap_or_default())
+            }
+            Ok(Err(status)) => {
+                let (next, code) = retry::next(&status);
+                Err(Failure { next, code, message: status.message().to_owned() })
+            }
+            Err(_) => {
+                self.channel.renew_if_older_than(self.config.timeout);
+                let message = format!("no answer within {:?}", self.config.timeout);
+                Err(Failure { next: Next::Retry(Duration::ZERO), code: Code::DeadlineExceeded, message })
+            }
+        }
+    }
+
+    fn taken(&self, batch: &Batch, partial: &PartialSuccess) {
+        self.queue.acknowledged(batch, partial.rejected_spans);
+        self.metrics.last_success.set((self.now)() as f64 / 1e9);
+        self.journal.succeeded();
+        if *partial != PartialSuccess::default() {
+            self.journal.partial(partial.rejected_spans, &partial.message);
+        }
+    }
+
+    fn give_up(&self, batch: &Batch, reason: DropReason, failure: &Failure) {
+        self.queue.dropped(batch, reason);
+        let code = retry::name(failure.code);
+        self.journal.dropped(batch.counted_spans(), reason.as_str(), code, &failure.message);
+    }
+
+    /// Waits for `pause`, or until the process ends, unless the destination has demanded the pause.
+    async fn pause(&self, pause: Duration, demanded: Duration) -> Woken {
+        let mut draining = self.draining.clone();
+        let is_draining = *draining.borrow();
+        tokio::select! {
+            () = sleep(pause) => Woken::ByTime,
+            _ = draining.wait_for(|draining| *draining), if demanded.is_zero() && !is_draining => Woken::ByDrain,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    ByTime,
+    ByDrain,
+}
+
+/// Reads an `ExportTraceServiceResponse`; a negative count is none.
+fn partial_success(response: &[u8]) -> Result<PartialSuccess, Malformed> {
+    let mut partial = PartialSuccess::default();
+    for field in wire::fields(response) {
+        let field = field?;
+        if field.number != 1 {
+            continue;
+        }
+        for field in wire::fields(field.value.bytes()?) {
+            let field = field?;
+            match field.number {
+                1 => partial.rejected_spans = u64::try_from(field.value.varint()?.cast_signed()).unwrap_or(0),
+                2 => partial.message = String::from_utf8_lossy(field.value.bytes()?).into_owned(),
+                _ => {}
+            }
+        }
+    }
+    Ok(partial)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::wire::{put_bytes, put_uint};
+
+    fn response(rejected: Option<u64>, message: &[u8]) -> Vec<u8> {
+        let mut partial = Vec::new();
+        if let Some(rejected) = rejected {
+            put_uint(&mut partial, 1, rejected);
+        }
+        if !message.is_empty() {
+            put_bytes(&mut partial, 2, message);
+        }
+        let mut response = Vec::new();
+        put_bytes(&mut response, 1, &partial);
+        response
+    }
+
+    #[test]
+    fn a_partial_success_is_read_and_an_empty_one_is_a_full_success() {
+        let partial =
+            |rejected_spans, message: &str| PartialSuccess { rejected_spans, message: message.into() };
+        assert_eq!(partial_success(&[]), Ok(partial(0, "")));
+        assert_eq!(partial_success(&response(None, b"")), Ok(partial(0, "")));
+        assert_eq!(partial_success(&response(Some(5), b"bad")), Ok(partial(5, "bad")));
+        assert_eq!(partial_success(&response(Some(u64::MAX), b"")), Ok(partial(0, "")), "-1");
+        assert_eq!(partial_success(&response(Some(0), b"\xff")), Ok(partial(0, "\u{fffd}")));
+        assert_eq!(partial_success(b"\x0a\x05"), Err(Malformed));
+    }
+}
