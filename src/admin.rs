@@ -14,7 +14,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use crate::telemetry::metrics::Metrics;
 use crate::telemetry::process;
 
 /// Whether senders should send to this process: its listeners are bound and it is not draining.
@@ -36,27 +35,30 @@ impl Readiness {
     }
 }
 
+/// Gives the metrics page as it stands now.
+pub type Exposition = Arc<dyn Fn() -> String + Send + Sync>;
+
 /// Answers on `listener` until `shutdown`, and then the requests that have begun.
 ///
 /// # Errors
 /// None that `axum` documents; failed connections end alone.
 pub async fn serve(
     listener: TcpListener,
-    metrics: Arc<Metrics>,
+    exposition: Exposition,
     readiness: Arc<Readiness>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router(metrics, readiness)).with_graceful_shutdown(shutdown).await
+    axum::serve(listener, router(exposition, readiness)).with_graceful_shutdown(shutdown).await
 }
 
 /// Every page.
-pub fn router(metrics: Arc<Metrics>, readiness: Arc<Readiness>) -> Router {
+pub fn router(exposition: Exposition, readiness: Arc<Readiness>) -> Router {
     Router::new()
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
         .route("/", get(ready))
         .with_state(readiness)
-        .merge(Router::new().route("/metrics", get(exposition)).with_state(metrics))
+        .merge(Router::new().route("/metrics", get(metrics)).with_state(exposition))
 }
 
 async fn ready(State(readiness): State<Arc<Readiness>>) -> Response {
@@ -67,8 +69,8 @@ async fn ready(State(readiness): State<Arc<Readiness>>) -> Response {
     }
 }
 
-async fn exposition(State(metrics): State<Arc<Metrics>>) -> Response {
-    let page = metrics.render() + &process::render(Path::new("/proc"));
+async fn metrics(State(exposition): State<Exposition>) -> Response {
+    let page = exposition() + &process::render(Path::new("/proc"));
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()
 }
 
@@ -79,11 +81,16 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::telemetry::metrics::Metrics;
+
+    fn pages(readiness: Arc<Readiness>) -> Router {
+        let metrics = Metrics::new().expect("fixed buckets");
+        router(Arc::new(move || metrics.render()), readiness)
+    }
 
     async fn get(readiness: &Arc<Readiness>, path: &str) -> (StatusCode, String, String) {
-        let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
         let request = Request::get(path).body(Body::empty()).expect("a request");
-        let response = router(metrics, readiness.clone()).oneshot(request).await.expect("infallible");
+        let response = pages(readiness.clone()).oneshot(request).await.expect("infallible");
         let content_type = response.headers().get(CONTENT_TYPE).map(|value| value.to_str().expect("ASCII"));
         let content_type = content_type.unwrap_or_default().to_owned();
         let status = response.status();
@@ -116,9 +123,8 @@ mod tests {
     #[tokio::test]
     async fn there_is_nothing_else_and_nothing_can_be_written() {
         assert_eq!(get(&Arc::default(), "/nothing").await.0, StatusCode::NOT_FOUND);
-        let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
         let request = Request::post("/metrics").body(Body::empty()).expect("a request");
-        let response = router(metrics, Arc::default()).oneshot(request).await.expect("infallible");
+        let response = pages(Arc::default()).oneshot(request).await.expect("infallible");
         assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use laggard::app;
 use laggard::cli::{self, Command, Failure, RunArgs};
 use laggard::config;
 use laggard::telemetry::log;
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
 fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = config::load(args.config.as_deref(), &variable)?;
     log::init(&config.telemetry.log).map_err(anyhow::Error::from)?;
-    runtime()?;
+    runtime()?.block_on(app::run(config)).map_err(anyhow::Error::from)?;
     Ok(())
 }
 

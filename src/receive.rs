@@ -133,8 +133,10 @@ impl Intake {
             Format::Json => {
                 // What it is turned into is no larger than it.
                 permit.cover(permit.held() + request.len())?;
-                let decoded = json::to_protobuf(request).map_err(|error| Failure::malformed(error.to_string()))?;
-                let partial = Partial { rejected: decoded.refused, message: decoded.fault.unwrap_or_default() };
+                let decoded =
+                    json::to_protobuf(request).map_err(|error| Failure::malformed(error.to_string()))?;
+                let partial =
+                    Partial { rejected: decoded.refused, message: decoded.fault.unwrap_or_default() };
                 self.take_protobuf(&decoded.request, partial, transport)
             }
         };

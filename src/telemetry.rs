@@ -1,5 +1,6 @@
 //! What the process says of itself.
 
+mod labels;
 pub mod log;
 pub mod metrics;
 pub mod process;

@@ -153,8 +153,7 @@ impl Partial {
 fn success(message: Bytes) -> Response<Reply> {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
-    let mut response =
-        Response::new(Reply { data: Some(with_prefix(&message)), trailers: Some(trailers) });
+    let mut response = Response::new(Reply { data: Some(with_prefix(&message)), trailers: Some(trailers) });
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
     response
 }
@@ -183,7 +182,8 @@ pub(crate) fn refusal<B: Default>(failure: Failure) -> Response<B> {
 
 /// For browsers, curl, and exporters that were given the wrong one of the two ports.
 fn wrong_port() -> Response<Reply> {
-    const TEXT: &str = "This port speaks OTLP/gRPC (application/grpc over HTTP/2). OTLP/HTTP has a port of its own.\n";
+    const TEXT: &str =
+        "This port speaks OTLP/gRPC (application/grpc over HTTP/2). OTLP/HTTP has a port of its own.\n";
     let mut response =
         Response::new(Reply { data: Some(Bytes::from_static(TEXT.as_bytes())), trailers: None });
     *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;

@@ -88,7 +88,9 @@ async fn relayed(
     let relay = intake.relay(signal)?;
     let read = async {
         if checked(head, format)? == Format::Json {
-            return Err(Failure::unsupported("the destination speaks gRPC, which has no JSON; send protobuf"));
+            return Err(Failure::unsupported(
+                "the destination speaks gRPC, which has no JSON; send protobuf",
+            ));
         }
         let mut permit = intake.admit()?;
         let message = message(intake, &head.headers, body, &mut permit).await?;

@@ -5,10 +5,16 @@
 //! recorder of its own, so that several instances can live in one process.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+
+pub use super::labels::{
+    Class, Decided, DropReason, Labels, Late, Part, Refusal, RelayOutcome, RouteState, Signal, Transport,
+    Trigger, Verdict,
 };
 
 /// All metrics of one instance.
@@ -176,38 +182,6 @@ impl Metrics {
     }
 }
 
-/// The verdict on a slow trace and, where it names nobody, why; the labels of `laggard_verdicts_total`.
-pub type Verdict = Option<crate::compare::Reason>;
-
-impl Labels for Verdict {
-    const NAME: &'static str = "reason";
-    const ALL: &'static [Self] = &{
-        use crate::compare::Reason as R;
-        [
-            None,
-            Some(R::NoBaseline),
-            Some(R::BaselineMismatch),
-            Some(R::NotSlower),
-            Some(R::IncompleteTrace),
-            Some(R::ClockSkew),
-            Some(R::UnknownService),
-            Some(R::AsyncOnly),
-            Some(R::Tie),
-            Some(R::Diffuse),
-            Some(R::LimitExceeded),
-            Some(R::Overload),
-        ]
-    };
-
-    fn as_str(self) -> &'static str {
-        self.map_or("", crate::compare::Reason::as_str)
-    }
-
-    fn index(self) -> usize {
-        self.map_or(0, |reason| reason as usize + 1)
-    }
-}
-
 /// Registers series with their help text.
 struct Register<'a>(&'a PrometheusRecorder);
 
@@ -251,7 +225,7 @@ impl Register<'_> {
     fn counters<L: Labels>(&self, name: &'static str, help: &'static str) -> Counters<L> {
         let counters =
             L::ALL.iter().map(|l| self.labelled_counter(name, help, &[(L::NAME, l.as_str())])).collect();
-        Counters { counters, label: std::marker::PhantomData }
+        Counters { counters, label: PhantomData }
     }
 
     fn counters2<A: Labels, B: Labels>(&self, name: &'static str, help: &'static str) -> Counters2<A, B> {
@@ -260,14 +234,14 @@ impl Register<'_> {
                 .iter()
                 .map(|b| self.labelled_counter(name, help, &[(A::NAME, a.as_str()), (B::NAME, b.as_str())]))
                 .collect(),
-            label: std::marker::PhantomData,
+            label: PhantomData,
         };
-        Counters2 { rows: A::ALL.iter().map(row).collect(), label: std::marker::PhantomData }
+        Counters2 { rows: A::ALL.iter().map(row).collect(), label: PhantomData }
     }
 
     fn gauges<L: Labels>(&self, name: &'static str, help: &'static str) -> Gauges<L> {
         let gauges = L::ALL.iter().map(|l| self.labelled(name, help, &[(L::NAME, l.as_str())])).collect();
-        Gauges { gauges, label: std::marker::PhantomData }
+        Gauges { gauges, label: PhantomData }
     }
 
     fn verdicts(&self, name: &'static str, help: &'static str) -> Counters<Verdict> {
@@ -275,192 +249,7 @@ impl Register<'_> {
             let outcome = if verdict.is_none() { "identified" } else { "inconclusive" };
             self.labelled_counter(name, help, &[("verdict", outcome), ("reason", verdict.as_str())])
         };
-        Counters { counters: Verdict::ALL.iter().map(counter).collect(), label: std::marker::PhantomData }
-    }
-}
-
-/// A closed set of label values.
-pub trait Labels: Copy + 'static {
-    /// The label's name.
-    const NAME: &'static str;
-    /// Every value, in the order of [`Labels::index`].
-    const ALL: &'static [Self];
-    /// The value as it stands in the exposition.
-    fn as_str(self) -> &'static str;
-    /// Its place in [`Labels::ALL`].
-    fn index(self) -> usize;
-}
-
-macro_rules! labels {
-    ($(#[$doc:meta])* $name:ident = $label:literal { $($(#[$variant_doc:meta])* $variant:ident = $value:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
-
-        impl Labels for $name {
-            const NAME: &'static str = $label;
-            const ALL: &'static [Self] = &[$(Self::$variant,)+];
-            fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $value,)+ }
-            }
-            fn index(self) -> usize {
-                self as usize
-            }
-        }
-    };
-}
-
-labels! {
-    /// How a request came in.
-    Transport = "transport" {
-        /// Port 4317.
-        Grpc = "grpc",
-        /// Port 4318.
-        Http = "http",
-    }
-}
-
-labels! {
-    /// Why spans or requests were refused at the door.
-    Refusal = "reason" {
-        /// Not OTLP, or a span with invalid ids.
-        Malformed = "malformed",
-        /// Above `receive.max_request_size`, or above what could ever fit.
-        TooLarge = "too_large",
-        /// No room now; the sender retries.
-        Overload = "overload",
-        /// No valid token.
-        Unauthenticated = "unauthenticated",
-        /// The process is ending; the sender retries elsewhere.
-        Draining = "draining",
-    }
-}
-
-labels! {
-    /// Why a span was forwarded.
-    Class = "class" {
-        /// Its trace was slow.
-        Slow = "slow",
-        /// Its trace had an error.
-        Error = "error",
-        /// Its trace was sampled.
-        Healthy = "healthy",
-        /// Its route was not learned yet.
-        Learning = "learning",
-        /// It came after the decision to keep its trace.
-        Late = "late",
-    }
-}
-
-labels! {
-    /// Why an accepted span was not forwarded.
-    DropReason = "reason" {
-        /// Its trace was healthy and not sampled.
-        NotSampled = "not_sampled",
-        /// It came after the decision to drop its trace.
-        Late = "late",
-        /// No memory.
-        Memory = "memory",
-        /// The export queue was full.
-        QueueFull = "queue_full",
-        /// The destination failed for too long.
-        RetryExpired = "retry_expired",
-        /// The destination refused it for good.
-        Rejected = "rejected",
-        /// It could not leave before the process had to end.
-        Shutdown = "shutdown",
-    }
-}
-
-labels! {
-    /// What was decided for a trace.
-    Decided = "decision" {
-        /// Kept: slower than its threshold.
-        Slow = "slow",
-        /// Kept: an error.
-        Error = "error",
-        /// Kept: sampled.
-        Healthy = "healthy",
-        /// Kept: its route is not learned yet.
-        Learning = "learning",
-        /// Not kept.
-        Dropped = "dropped",
-    }
-}
-
-labels! {
-    /// What made a trace be decided when it was.
-    Trigger = "trigger" {
-        /// `decision_wait_after_root_received` was over.
-        Root = "root",
-        /// `decision_wait` was over.
-        Wait = "wait",
-        /// `maximum_trace_size` was reached.
-        Size = "size",
-        /// The memory budget was used up.
-        Memory = "memory",
-        /// The process is ending.
-        Shutdown = "shutdown",
-    }
-}
-
-labels! {
-    /// Where a late span went.
-    Late = "decision" {
-        /// With its kept trace.
-        Sampled = "sampled",
-        /// Where its dropped trace went.
-        Dropped = "dropped",
-    }
-}
-
-labels! {
-    /// A part of the memory limit.
-    Part = "part" {
-        /// Requests being read.
-        InFlight = "in_flight",
-        /// Undecided traces.
-        Held = "held",
-        /// Decided traces that wait for the destination.
-        Queue = "queue",
-        /// References.
-        Baseline = "baseline",
-        /// Decision caches, routes, edges.
-        Tables = "tables",
-    }
-}
-
-labels! {
-    /// How far a route is.
-    RouteState = "state" {
-        /// Its threshold is known.
-        Learned = "learned",
-        /// It is not.
-        Learning = "learning",
-    }
-}
-
-labels! {
-    /// A signal that is relayed.
-    Signal = "signal" {
-        /// Metrics.
-        Metrics = "metrics",
-        /// Logs.
-        Logs = "logs",
-        /// Profiles.
-        Profiles = "profiles",
-    }
-}
-
-labels! {
-    /// What became of a relayed request.
-    RelayOutcome = "outcome" {
-        /// The destination took it.
-        Ok = "ok",
-        /// The destination refused it, or could not be reached.
-        Failed = "failed",
-        /// Not relayed: switched off, or in a form that the destination does not speak.
-        Refused = "refused",
+        Counters { counters: Verdict::ALL.iter().map(counter).collect(), label: PhantomData }
     }
 }
 
@@ -468,7 +257,7 @@ labels! {
 #[derive(Debug)]
 pub struct Counters<L> {
     counters: Vec<Counter>,
-    label: std::marker::PhantomData<L>,
+    label: PhantomData<L>,
 }
 
 impl<L: Labels> Counters<L> {
@@ -484,7 +273,7 @@ impl<L: Labels> Counters<L> {
 #[derive(Debug)]
 pub struct Counters2<A, B> {
     rows: Vec<Counters<B>>,
-    label: std::marker::PhantomData<A>,
+    label: PhantomData<A>,
 }
 
 impl<A: Labels, B: Labels> Counters2<A, B> {
@@ -500,7 +289,7 @@ impl<A: Labels, B: Labels> Counters2<A, B> {
 #[derive(Debug)]
 pub struct Gauges<L> {
     gauges: Vec<Gauge>,
-    label: std::marker::PhantomData<L>,
+    label: PhantomData<L>,
 }
 
 impl<L: Labels> Gauges<L> {

@@ -1,0 +1,261 @@
+//! The sidecar as a whole: binds every socket, then starts the stages, and stops them in the order of data flow.
+//!
+//! The only place that knows all stages, spawns tasks and reads the clock. Stopping is timed: what has not left
+//! when its time is over is counted and named, not waited for.
+
+mod clock;
+mod start;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+pub use clock::Clock;
+pub use start::{StartError, run};
+
+use crate::admin::{self, Readiness};
+use crate::config::Config;
+use crate::config::memory::Budgets;
+use crate::export::{self, Channel, Chunk, Queue};
+use crate::pipeline::{Limits, Outgoing, Pipeline};
+use crate::receive::passthrough::Relay;
+use crate::receive::{self, Accept, Intake, Refused};
+use crate::telemetry::metrics::{Metrics, Part};
+
+/// How often traces are looked at that are due: a decision may be behind by this much.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A sidecar with bound sockets, ready to run.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    pipeline: Arc<Pipeline>,
+    queue: Arc<Queue>,
+    channel: Channel,
+    intake: Arc<Intake>,
+    grpc: TcpListener,
+    http: TcpListener,
+    admin: TcpListener,
+    addresses: Addresses,
+}
+
+/// Where an [`App`] listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// OTLP over gRPC.
+    pub grpc: SocketAddr,
+    /// OTLP over HTTP.
+    pub http: SocketAddr,
+    /// Probes and metrics.
+    pub admin: SocketAddr,
+}
+
+/// What was left when an [`App`] ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Accepted spans that could not leave in time.
+    pub lost_spans: u64,
+}
+
+impl App {
+    /// Binds every socket of `config`; nothing is served yet.
+    pub async fn bind(config: Config, budgets: Budgets, clock: Clock) -> Result<Self, StartError> {
+        let grpc = start::listen("receive.grpc.endpoint", config.receive.grpc.endpoint).await?;
+        let http = start::listen("receive.http.endpoint", config.receive.http.endpoint).await?;
+        let admin = start::listen("telemetry.admin.endpoint", config.telemetry.admin.endpoint).await?;
+        let addresses = Addresses {
+            grpc: start::address(&grpc)?,
+            http: start::address(&http)?,
+            admin: start::address(&admin)?,
+        };
+        let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
+        metrics.memory_limit.set(budgets.memory_limit as f64);
+        metrics.budget_bytes.set(Part::Tables, budgets.tables);
+        let limits = Limits { held: budgets.held, baseline: budgets.baseline };
+        let pipeline = Arc::new(Pipeline::new(&config, limits, start::shards(), Arc::clone(&metrics)));
+        let queue = Arc::new(Queue::new(budgets.queue, Arc::clone(&metrics)));
+        let channel = export::channel(&config.export).map_err(StartError::Destination)?;
+        let accept = accept(clock, Arc::clone(&pipeline), Arc::clone(&queue));
+        let relay = Relay::new(
+            channel.clone(),
+            export::compression(&config.export),
+            config.export.timeout,
+            config.passthrough.clone(),
+            Arc::clone(&metrics),
+        );
+        let intake = Intake::new(accept, budgets.max_request_size, budgets.in_flight, Arc::clone(&metrics));
+        let intake = Arc::new(intake.with_relay(relay));
+        Ok(Self { config, clock, metrics, pipeline, queue, channel, intake, grpc, http, admin, addresses })
+    }
+
+    /// Where it listens: with port 0 in the configuration, the port that was found.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Serves until `shutdown` completes, then decides and sends what is held.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Ended {
+        let Self {
+            config,
+            clock,
+            metrics,
+            pipeline,
+            queue,
+            channel,
+            intake,
+            grpc,
+            http,
+            admin,
+            addresses: _,
+        } = self;
+        // Each stage ends when its own signal is given, so that the one before it can still hand on.
+        let (stop_receiving, receiving) = signal();
+        let (stop_ticking, ticking) = signal();
+        let (stop_exporting, exporting) = signal();
+        let (stop_admin, administering) = signal();
+        let readiness = Arc::new(Readiness::default());
+        readiness.set(true);
+
+        let receivers = [
+            spawn(receive::grpc::serve(grpc, Arc::clone(&intake), receiving.clone().given())),
+            spawn(receive::http::serve(http, Arc::clone(&intake), receiving.given())),
+        ];
+        let ticker = spawn(tick(clock, Arc::clone(&pipeline), Arc::clone(&queue), ticking.given()));
+        let unix = Arc::new(move || clock.now());
+        let exporter = spawn(export::run(
+            Arc::clone(&queue),
+            channel,
+            config.export.clone(),
+            Arc::clone(&metrics),
+            unix,
+            exporting.given(),
+        ));
+        let exposition = {
+            let (pipeline, metrics) = (Arc::clone(&pipeline), Arc::clone(&metrics));
+            Arc::new(move || {
+                pipeline.publish();
+                metrics.render()
+            })
+        };
+        let admin = spawn(admin::serve(admin, exposition, Arc::clone(&readiness), administering.given()));
+
+        shutdown.await;
+        tracing::info!(delay = ?config.shutdown.delay, "stopping: readiness is off");
+        readiness.set(false);
+        sleep(config.shutdown.delay).await;
+        intake.drain();
+        stop_receiving.give();
+        let drained = timeout(config.shutdown.drain_timeout, async {
+            for receiver in receivers {
+                join(receiver).await;
+            }
+            stop_ticking.give();
+            join(ticker).await;
+            decide_rest(clock, &pipeline, &queue);
+            stop_exporting.give();
+            join(exporter).await;
+        });
+        if drained.await.is_err() {
+            // A sender that never ends its request, or a destination that is away: what is held is still decided,
+            // so that it is counted for what it was.
+            decide_rest(clock, &pipeline, &queue);
+        }
+        let ended = Ended { lost_spans: queue.abandon() };
+        pipeline.publish();
+        stop_admin.give();
+        drop(timeout(Duration::from_secs(1), join(admin)).await);
+        ended
+    }
+}
+
+/// What the receivers do with a request.
+fn accept(clock: Clock, pipeline: Arc<Pipeline>, queue: Arc<Queue>) -> Accept {
+    Arc::new(move |batch, request, _| {
+        pipeline
+            .accept(clock.now(), batch, request, &mut |outgoing| push(&queue, &outgoing))
+            .map_err(|_| Refused::Overload)
+    })
+}
+
+/// Decides what is due, again and again.
+async fn tick(clock: Clock, pipeline: Arc<Pipeline>, queue: Arc<Queue>, stop: impl Future<Output = ()>) {
+    let mut ticks = interval(TICK);
+    // After a pause of the machine one look is enough.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            _ = ticks.tick() => {
+                let now = clock.now();
+                pipeline.decide_due(now, &mut |outgoing| push(&queue, &outgoing));
+                pipeline.tick(now);
+            }
+        }
+    }
+}
+
+fn decide_rest(clock: Clock, pipeline: &Pipeline, queue: &Queue) {
+    pipeline.decide_all(clock.now(), &mut |outgoing| push(queue, &outgoing));
+}
+
+/// Queues what leaves. A full queue has counted what it refused.
+fn push(queue: &Queue, outgoing: &Outgoing) {
+    let chunk = if outgoing.is_reference {
+        Chunk::of_reference(&outgoing.trace)
+    } else {
+        Chunk::of(&outgoing.trace, outgoing.class)
+    };
+    if queue.push(chunk).is_err() {
+        tracing::debug!(trace_id = %outgoing.trace.id(), "the export queue is full");
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the place that spawns, and joins, every task")]
+fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    tokio::spawn(task)
+}
+
+async fn join<T>(task: JoinHandle<T>) {
+    if let Err(error) = task.await {
+        tracing::error!(%error, "a task ended by a panic; please report this as a bug");
+    }
+}
+
+/// The giving end of a signal; dropping it gives it too, so no stage can outlive what would stop it.
+struct Give(watch::Sender<bool>);
+
+/// The waiting end of a signal.
+#[derive(Clone)]
+struct Wait(watch::Receiver<bool>);
+
+fn signal() -> (Give, Wait) {
+    let (give, wait) = watch::channel(false);
+    (Give(give), Wait(wait))
+}
+
+impl Give {
+    fn give(self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Wait {
+    async fn given(mut self) {
+        // An error means that the other end was dropped: given, too.
+        let _ = self.0.wait_for(|given| *given).await;
+    }
+}

@@ -1,0 +1,121 @@
+//! Starting the sidecar from a configuration, and ending it on a signal.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::thread::available_parallelism;
+
+use metrics_exporter_prometheus::BuildError;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{App, Clock};
+use crate::config::memory::{self, Budgets};
+use crate::config::{Config, Threshold};
+use crate::export::ChannelError;
+
+/// Why the sidecar cannot start; one sentence for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port is taken, or not ours to take.
+    #[error("{key}: cannot listen on {address}: {source}")]
+    Listen {
+        /// The configuration key.
+        key: &'static str,
+        /// What it says.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A bound socket has no address.
+    #[error("a bound socket has no address: {0}")]
+    Address(std::io::Error),
+    /// The metrics page cannot be built.
+    #[error("metrics: {0}")]
+    Metrics(BuildError),
+    /// The destination is no destination.
+    #[error("export: {0}")]
+    Destination(ChannelError),
+    /// Signals cannot be waited for.
+    #[error("signals: {0}")]
+    Signal(std::io::Error),
+}
+
+/// `laggard run`: serves until SIGTERM or SIGINT, then drains; a second signal ends at once with exit code 1.
+pub async fn run(config: Config) -> Result<(), StartError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signal)?;
+    let cgroup = memory::cgroup_limit(Path::new("/"));
+    let (budgets, cuts) = Budgets::divide(&config, memory::limit(&config.memory_limit, cgroup));
+    for cut in cuts {
+        tracing::warn!("{cut}");
+    }
+    let keeps = keeps(&config);
+    let destination = config.export.endpoint.clone();
+    let app = App::bind(config, budgets, Clock::start()).await?;
+    let addresses = app.addresses();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        grpc = %addresses.grpc,
+        http = %addresses.http,
+        admin = %addresses.admin,
+        "listening for OTLP"
+    );
+    tracing::info!(destination, memory_limit = budgets.memory_limit, "{keeps}");
+
+    let (first, is_first) = tokio::sync::oneshot::channel::<()>();
+    let shutdown = async {
+        // An error means that the waiting below ended: stop as well.
+        let _ = is_first.await;
+    };
+    let mut serving = std::pin::pin!(app.run(shutdown));
+    let mut first = Some(first);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut serving => break ended,
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        match first.take() {
+            Some(first) => drop(first.send(())),
+            None => {
+                tracing::error!("ending at once: a second signal came");
+                std::process::exit(1);
+            }
+        }
+    };
+    if ended.lost_spans > 0 {
+        tracing::error!(spans = ended.lost_spans, "ended; these spans were accepted and could not be sent");
+    } else {
+        tracing::info!("ended; every accepted span was sent, or dropped by a decision");
+    }
+    Ok(())
+}
+
+pub(super) async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { key, address, source })
+}
+
+pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(StartError::Address)
+}
+
+/// How many locks held traces are spread over: with one core nobody contends, with more each thread should nearly
+/// always find its lock free.
+pub(super) fn shards() -> usize {
+    match available_parallelism().map_or(1, usize::from) {
+        1 => 1,
+        cores => cores * 4,
+    }
+}
+
+/// What is kept and what is dropped, as an operator should know it from the first lines of the log.
+fn keeps(config: &Config) -> String {
+    let slow = match config.slow.threshold {
+        Threshold::Learned => "slower than its route's learned threshold".to_owned(),
+        Threshold::Fixed(threshold) => format!("slower than {}", humantime::format_duration(threshold)),
+    };
+    let percent = |share: f64| format!("{}%", share * 100.0);
+    let (errors, healthy) = (percent(config.sample.errors), percent(config.sample.healthy));
+    let dry_run = if config.sample.dry_run { "; dry run: nothing is dropped" } else { "" };
+    format!("keeping every trace that is {slow}, {errors} of errors, {healthy} of the rest{dry_run}")
+}
