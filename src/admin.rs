@@ -1,10 +1,10 @@
 //! The port for probes and metrics: read-only, plain, and open to whoever reaches it.
 
 use std::future::Future;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -12,8 +12,14 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use hyper::body::Incoming;
 use tokio::net::TcpListener;
+use tower::ServiceExt;
 
+use crate::receive::connection::{self, Patience};
 use crate::telemetry::process;
 
 /// Whether senders should send to this process: its listeners are bound and it is not draining.
@@ -38,17 +44,33 @@ impl Readiness {
 /// Gives the metrics page as it stands now.
 pub type Exposition = Arc<dyn Fn() -> String + Send + Sync>;
 
+/// A page is short, and so is the time that it is asked for.
+const PATIENCE: Patience = Patience {
+    connections: 64,
+    idle: Duration::from_secs(30),
+    body: Duration::from_secs(5),
+    age: Duration::from_mins(30),
+    drain: Duration::from_secs(1),
+    linger: Duration::from_secs(1),
+};
+
 /// Answers on `listener` until `shutdown`, and then the requests that have begun.
-///
-/// # Errors
-/// None that `axum` documents; failed connections end alone.
 pub async fn serve(
     listener: TcpListener,
     exposition: Exposition,
     readiness: Arc<Readiness>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    axum::serve(listener, router(exposition, readiness)).with_graceful_shutdown(shutdown).await
+    shutdown: impl Future<Output = ()>,
+) {
+    let router = router(exposition, readiness);
+    connection::serve(listener, PATIENCE, shutdown, move |request| answer(router.clone(), request)).await;
+}
+
+async fn answer(router: Router, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let Ok(response) = router.oneshot(request).await;
+    let (head, body) = response.into_parts();
+    // Pages are built whole, so reading one does not fail and has no limit but its own length.
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    Response::from_parts(head, Full::new(body))
 }
 
 /// Every page.
@@ -77,8 +99,6 @@ async fn metrics(State(exposition): State<Exposition>) -> Response {
 #[cfg(test)]
 mod tests {
     use axum::body::{Body, to_bytes};
-    use axum::http::Request;
-    use tower::ServiceExt;
 
     use super::*;
     use crate::telemetry::metrics::Metrics;

@@ -32,7 +32,7 @@ use crate::telemetry::metrics::{Metrics, Part, Refusal, Transport};
 /// not called for a request without spans.
 pub type Accept = Arc<dyn Fn(&Batch, &[u8], Transport) -> Result<(), Refused> + Send + Sync>;
 
-/// Why a request is refused whole; [`status`] has what each one is on the wire.
+/// Why a request is refused whole; `status` has what each one is on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// It is no OTLP. Sending it again is useless.

@@ -1,6 +1,6 @@
 //! The routes seen so far: which rule each is judged by, and what it has learned.
 //!
-//! Bounded: at most [`MAX_ROUTES`] routes of at most [`MAX_SHAPES`] shapes each. Requests of further routes share
+//! Bounded: at most `MAX_ROUTES` routes of at most `MAX_SHAPES` shapes each. Requests of further routes share
 //! [`RouteId::OTHER`], which is judged like a route of its own and never serves as a baseline.
 
 use std::collections::HashMap;
@@ -241,7 +241,7 @@ impl FairSample {
     }
 }
 
-/// The shapes of one route, the first [`MAX_SHAPES`] by themselves.
+/// The shapes of one route, the first `MAX_SHAPES` by themselves.
 #[derive(Debug, Default)]
 struct Shapes {
     known: Vec<Shape>,
