@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -129,6 +129,10 @@ async fn accept(
     Ok((stream, slot))
 }
 
+/// Marks a response whose HTTP/1.1 request was not read to its end, so that its connection closes with care.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unread;
+
 /// Everything that runs for one receiver.
 #[derive(Clone, Default)]
 struct Tasks {
@@ -184,12 +188,15 @@ impl Connection {
                 let answered = answer(request);
                 async move {
                     let response = answered.await;
+                    if response.extensions().get::<Unread>().is_some() {
+                        under_way.0.has_unread.store(true, Ordering::Relaxed);
+                    }
                     drop(under_way);
                     Ok::<_, Infallible>(response)
                 }
             }
         });
-        let io = TokioIo::new(Linger::new(stream, self.patience.linger));
+        let io = TokioIo::new(Linger::new(stream, self.patience.linger, requests.clone()));
         let mut connection = pin!(self.http.serve_connection(io, service));
         let mut age = Duration::ZERO;
         let mut seen = 0;
@@ -221,6 +228,8 @@ impl Connection {
 struct Requests {
     begun: AtomicUsize,
     answered: AtomicUsize,
+    /// Whether one of them was not read to its end.
+    has_unread: AtomicBool,
 }
 
 /// A request that is not answered yet.

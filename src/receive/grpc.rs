@@ -73,7 +73,7 @@ async fn answer(intake: &Intake, request: Request<Incoming>) -> Response<Reply> 
         path => Err(Failure::unknown(format!("there is no method {path} here"))),
     };
     match answered {
-        Ok(message) => success(message),
+        Ok(message) => success(&message),
         Err(failure) => refusal(failure),
     }
 }
@@ -150,10 +150,10 @@ impl Partial {
     }
 }
 
-fn success(message: Bytes) -> Response<Reply> {
+fn success(message: &[u8]) -> Response<Reply> {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
-    let mut response = Response::new(Reply { data: Some(with_prefix(&message)), trailers: Some(trailers) });
+    let mut response = Response::new(Reply { data: Some(with_prefix(message)), trailers: Some(trailers) });
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
     response
 }

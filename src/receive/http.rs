@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::body::{self, COMPRESSIONS, Compression, Gather};
 use super::budget::Permit;
+use super::connection::Unread;
 use super::status::Failure;
 use super::{Format, Intake, Partial, Refused, connection, grpc};
 use crate::telemetry::metrics::{Signal, Transport};
@@ -56,8 +57,11 @@ async fn answer(intake: &Intake, request: Request<Incoming>) -> Response<Full<By
     match answered {
         Ok(message) => response(StatusCode::OK, format, message),
         Err(failure) => {
-            discard(intake, &head, body).await;
-            refusal(&failure, format)
+            let mut response = refusal(&failure, format);
+            if !discard(intake, &head, body, &failure).await {
+                response.extensions_mut().insert(Unread);
+            }
+            response
         }
     }
 }
@@ -186,20 +190,27 @@ fn response(status: StatusCode, format: Format, body: Bytes) -> Response<Full<By
     response
 }
 
-/// Reads what is left of a small refused request; otherwise its connection would have to be closed.
-async fn discard(intake: &Intake, head: &Parts, mut body: Incoming) {
-    // HTTP/2 resets the one stream. A sender that asks first is told no before it sends.
-    if head.version == Version::HTTP_2 || head.headers.contains_key(EXPECT) {
-        return;
+/// Reads what is left of a small refused request, since its connection would have to be closed otherwise; whether
+/// nothing is left.
+async fn discard(intake: &Intake, head: &Parts, mut body: Incoming, failure: &Failure) -> bool {
+    // HTTP/2 resets the one stream.
+    if head.version == Version::HTTP_2 || body.is_end_stream() {
+        return true;
+    }
+    // A sender that asks first is told no before it sends, and one that sends too much, or too slowly, as soon as
+    // that is known.
+    let has_waited_enough =
+        matches!(failure.http, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT);
+    if has_waited_enough || head.headers.contains_key(EXPECT) {
+        return false;
     }
     let read = async {
         let mut left = DISCARD;
-        while body.size_hint().lower() <= left
-            && let Some(Ok(frame)) = body.frame().await
-        {
+        while body.size_hint().lower() <= left {
+            let Some(Ok(frame)) = body.frame().await else { return true };
             left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len) as u64);
         }
+        false
     };
-    // Out of patience is no error: the connection is closed instead.
-    drop(timeout(intake.patience.linger, read).await);
+    timeout(intake.patience.linger, read).await.unwrap_or(false)
 }

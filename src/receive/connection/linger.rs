@@ -7,6 +7,8 @@ use std::future::Future;
 use std::io;
 use std::io::IoSlice;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,16 +16,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// Reads and throws away, after the last byte was written, until the peer has closed or time is up.
+use super::Requests;
+
+/// Where a request was not read to its end: reads and throws away, after the last byte was written, until the
+/// peer has closed or time is up.
 pub(super) struct Linger {
     stream: TcpStream,
     patience: Duration,
+    requests: Arc<Requests>,
     closing: Option<Pin<Box<Sleep>>>,
 }
 
 impl Linger {
-    pub(super) fn new(stream: TcpStream, patience: Duration) -> Self {
-        Self { stream, patience, closing: None }
+    pub(super) fn new(stream: TcpStream, patience: Duration, requests: Arc<Requests>) -> Self {
+        Self { stream, patience, requests, closing: None }
     }
 
     fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
@@ -62,6 +68,9 @@ impl AsyncWrite for Linger {
         let this = self.get_mut();
         if this.closing.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        if !this.requests.has_unread.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
         }
         let closing = this.closing.get_or_insert_with(|| Box::pin(sleep(this.patience)));
         if closing.as_mut().poll(cx).is_ready() {

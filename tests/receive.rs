@@ -1,0 +1,16 @@
+//! The receivers over real sockets: exact statuses, good spans byte for byte, and a good request afterwards.
+//!
+//! Names of rows (R1, A6, ...) are those of the conformance and fault tables that this suite follows.
+
+#[path = "receive/connection.rs"]
+mod connection;
+#[path = "receive/grpc.rs"]
+mod grpc;
+#[path = "receive/harness.rs"]
+mod harness;
+#[path = "receive/http.rs"]
+mod http;
+#[path = "receive/payload.rs"]
+mod payload;
+#[path = "receive/relay.rs"]
+mod relay;
