@@ -12,6 +12,7 @@ mod explain;
 mod judge;
 pub(crate) mod ledger;
 mod pairing;
+pub mod record;
 pub mod shape;
 mod skew;
 mod sweep;

@@ -67,6 +67,7 @@ pub mod export;
 pub mod otlp;
 pub mod pipeline;
 pub mod receive;
+pub mod replay;
 pub mod telemetry;
 pub mod template;
 pub mod waterfall;

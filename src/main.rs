@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use laggard::app;
 use laggard::cli::{self, Command, Failure, RunArgs};
 use laggard::config;
+use laggard::replay;
 use laggard::telemetry::log;
 use tokio::runtime::{Builder, Runtime};
 
@@ -22,6 +23,9 @@ fn main() -> ExitCode {
         Ok(None) => Ok(()),
         Ok(Some(Command::Run(args))) => run(&args),
         Ok(Some(Command::Validate(args))) => cli::validate(&args, &variable, &mut out),
+        Ok(Some(Command::Replay(args))) => {
+            replay::run(&args, &variable, &stopwatch(), &mut out, &mut io::stderr())
+        }
         Ok(Some(_)) => Err(Failure::Other("this command is not part of this build".to_owned())),
         Err(failure) => Err(failure),
     };
@@ -48,6 +52,16 @@ fn runtime() -> io::Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut builder = if cores == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     builder.enable_all().build()
+}
+
+/// Tells how long it has been running.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how fast a replay is, people want to know; nothing is decided by it"
+)]
+fn stopwatch() -> impl Fn() -> std::time::Duration {
+    let started = std::time::Instant::now();
+    move || started.elapsed()
 }
 
 /// An environment variable; one that is not text counts as not set.
