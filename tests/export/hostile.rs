@@ -10,7 +10,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::HeaderMap;
 use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::StreamBody;
 use laggard::telemetry::metrics::Class;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;

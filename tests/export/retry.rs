@@ -9,7 +9,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::backend::{Answer, Backend, script};
 use super::rig::{Rig, chunk, to};
 
-/// Whether a request that failed so is sent again: without RetryInfo, and with it.
+/// Whether a request that failed so is sent again: without `RetryInfo`, and with it.
 const TABLE: [(Code, &str, bool, bool); 16] = [
     (Code::Cancelled, "CANCELLED", true, true),
     (Code::Unknown, "UNKNOWN", false, false),

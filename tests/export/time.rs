@@ -23,7 +23,7 @@ fn later(delay: Duration) -> Answer {
 }
 
 fn gaps(received: &[Received]) -> Vec<Duration> {
-    received.windows(2).map(|pair| pair[1].at - pair[0].at).collect()
+    received.iter().zip(received.iter().skip(1)).map(|(before, after)| after.at - before.at).collect()
 }
 
 #[tokio::test(start_paused = true)]
