@@ -169,3 +169,16 @@ async fn while_eight_requests_are_open_the_ninth_waits() {
     rig.drain().await;
     assert_eq!((rig.sent(), backend.received().len()), (12, 12));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_no_batch_to_fill() {
+    let (_backend, channel, _) = Backend::in_memory(|_| Answer::Take);
+    let batch = BatchLimits { timeout: 60 * SECOND, ..BatchLimits::default() };
+    let mut rig = Rig::new(channel, Export { batch, ..Export::default() });
+    rig.push(chunk(0, 1, Class::Slow));
+    sleep(SECOND).await;
+    let start = Instant::now();
+    rig.drain().await;
+    assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+    assert_eq!(rig.sent(), 1);
+}
