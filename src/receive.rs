@@ -206,3 +206,45 @@ impl std::fmt::Debug for Intake {
         f.debug_struct("Intake").field("budget", &self.budget).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::otlp::wire::put_bytes;
+
+    fn request() -> Vec<u8> {
+        let mut span = Vec::new();
+        put_bytes(&mut span, 1, &[1; 16]);
+        put_bytes(&mut span, 2, &[1; 8]);
+        let (mut scope, mut resource, mut request) = (Vec::new(), Vec::new(), Vec::new());
+        put_bytes(&mut scope, 2, &span);
+        put_bytes(&mut resource, 2, &scope);
+        put_bytes(&mut request, 1, &resource);
+        request
+    }
+
+    #[test]
+    fn a_panic_costs_its_request_and_nothing_else() {
+        let is_broken = Arc::new(AtomicBool::new(true));
+        let accept: Accept = Arc::new({
+            let is_broken = is_broken.clone();
+            move |_, _, _| {
+                assert!(!is_broken.load(Ordering::Relaxed), "a bug");
+                Ok(())
+            }
+        });
+        let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
+        let intake = Intake::new(accept, 1_000, 1_000, metrics.clone());
+        let take = || {
+            let mut permit = intake.admit()?;
+            intake.take(&request(), Format::Protobuf, Transport::Grpc, &mut permit)
+        };
+        let failure = take().expect_err("it panicked");
+        assert_eq!((failure.status.code(), failure.http.as_u16()), (tonic::Code::Internal, 500));
+        is_broken.store(false, Ordering::Relaxed);
+        assert_eq!(take().expect("taken"), Partial::default());
+        assert!(metrics.render().contains("laggard_receiver_accepted_spans_total{transport=\"grpc\"} 1\n"));
+    }
+}

@@ -121,9 +121,9 @@ impl<'a, 'b, B: Body<Data = Bytes> + Unpin> Gather<'a, 'b, B> {
             return Ok(());
         }
         if self.joined.capacity() < length {
-            // What was announced at once, the rest in steps of half the size.
-            let capacity = self.permit.held().max(length + length / 2).min(self.limit);
-            self.permit.cover(capacity)?;
+            // What was announced at once, the rest in steps of half the size while there is room.
+            let wanted = self.permit.held().max(length + length / 2).min(self.limit);
+            let capacity = if self.permit.cover(wanted).is_ok() { wanted } else { length };
             self.joined.reserve_exact(capacity - self.joined.len());
         }
         if self.joined.is_empty() {
@@ -196,8 +196,16 @@ fn inflate(
         if out.len() >= limit {
             return Err(Refused::TooLarge.into());
         }
-        capacity = (capacity + capacity / 2 + 1).min(limit);
-        permit.cover(before.saturating_add(capacity))?;
+        // In large steps, and in small ones where large ones have no room.
+        let mut covered = Err(Refused::Overload);
+        for part in [2, 16, 256] {
+            let larger = (capacity + capacity / part + 1).min(limit);
+            covered = permit.cover(before.saturating_add(larger)).map(|()| larger);
+            if covered.is_ok() {
+                break;
+            }
+        }
+        capacity = covered?;
         out.reserve_exact(capacity - out.len());
         out.push(next);
     }
@@ -212,5 +220,82 @@ fn next_byte(decoder: &mut impl Read) -> Result<Option<u8>, Failure> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return Err(malformed()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use metrics::Gauge;
+    use tonic::Code;
+
+    use super::super::budget::Budget;
+    use super::*;
+
+    fn compressed(compression: Compression, bytes: &[u8]) -> Vec<u8> {
+        match compression {
+            Compression::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(bytes).expect("in memory");
+                encoder.finish().expect("in memory")
+            }
+            Compression::Zstd => zstd::stream::encode_all(bytes, 1).expect("in memory"),
+        }
+    }
+
+    fn code(result: Result<Vec<u8>, Failure>) -> Result<usize, Code> {
+        result.map(|bytes| bytes.len()).map_err(|failure| failure.status.code())
+    }
+
+    #[test]
+    fn as_much_as_the_limit_passes_and_one_byte_more_does_not() {
+        let budget = Budget::new(1 << 20, Gauge::noop());
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            for size in [0, 1, 511, 512, 513, 10_000] {
+                let whole = compressed(compression, &vec![7; size]);
+                let mut permit = budget.permit();
+                assert_eq!(code(decompress(compression, &whole, size.max(1), &mut permit)), Ok(size));
+                assert!(permit.held() <= size.max(512), "{compression:?} {size}: {}", permit.held());
+                if size > 1 {
+                    let less = decompress(compression, &whole, size - 1, &mut budget.permit());
+                    assert_eq!(code(less), Err(Code::ResourceExhausted), "{compression:?} {size}");
+                }
+            }
+        }
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_is_made_counts_on_top_of_what_is_held() {
+        let budget = Budget::new(10_100, Gauge::noop());
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let whole = compressed(compression, &[7; 6_000]);
+            let mut permit = budget.permit();
+            permit.cover(4_000).expect("fits");
+            assert_eq!(code(decompress(compression, &whole, 8_000, &mut permit)), Ok(6_000));
+            drop(permit);
+            let mut permit = budget.permit();
+            permit.cover(5_000).expect("fits");
+            let never = decompress(compression, &whole, 8_000, &mut permit);
+            assert_eq!(code(never), Err(Code::ResourceExhausted), "it could never fit");
+            drop(permit);
+            let mut other = budget.permit();
+            other.cover(5_000).expect("fits");
+            let now = decompress(compression, &whole, 8_000, &mut budget.permit());
+            assert_eq!(code(now), Err(Code::Unavailable), "it would fit later");
+        }
+    }
+
+    #[test]
+    fn a_gzip_trailer_that_lies_takes_no_room_beyond_what_its_size_could_hold() {
+        let budget = Budget::new(1 << 20, Gauge::noop());
+        let mut lying = compressed(Compression::Gzip, b"small");
+        let size = lying.len() - 4;
+        lying[size..].copy_from_slice(&u32::MAX.to_le_bytes());
+        let mut permit = budget.permit();
+        let result = decompress(Compression::Gzip, &lying, 1 << 20, &mut permit);
+        assert_eq!(code(result), Err(Code::InvalidArgument));
+        assert!(permit.held() <= lying.len() * GZIP_RATIO);
     }
 }

@@ -216,6 +216,25 @@ async fn a16_a_connection_above_the_limit_waits_for_another_to_end() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_never_idle_ends_at_its_age() {
+    let age = Duration::from_millis(200);
+    let patience = Patience { idle: age, age, ..Patience::default() };
+    let receiver = Receiver::start(Setup { patience, ..Setup::default() }).await;
+    let mut stream = TcpStream::connect(receiver.http).await.unwrap();
+    let body = request(&[span(1)]);
+    let message = [head(&format!("content-length: {}\r\n", body.len())).into_bytes(), body].concat();
+    loop {
+        drop(stream.write_all(&message).await);
+        let is_closed = stream.peek(&mut [0]).await.map_or(true, |bytes| bytes == 0);
+        if is_closed || read_answer(&mut stream).await.header("connection") == "close" {
+            break;
+        }
+    }
+    drop(stream);
+    receiver.finish().await;
+}
+
+#[tokio::test]
 async fn the_end_waits_for_requests_under_way_and_not_for_idle_or_silent_peers() {
     let receiver = Receiver::start(Setup::default()).await;
     let _client = receiver.client().await;
