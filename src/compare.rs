@@ -1,17 +1,18 @@
 //! Compares a slow trace with references of its route and names the service where the added time was spent.
 
 pub(crate) mod analysis;
-mod blame;
+pub(crate) mod blame;
 mod calls;
 mod causes;
 mod column;
-mod comparer;
+pub(crate) mod comparer;
 mod culprit;
 mod dependency;
-mod explain;
-mod judge;
+pub(crate) mod explain;
+pub(crate) mod judge;
 pub(crate) mod ledger;
 mod pairing;
+mod phase;
 pub mod record;
 pub mod shape;
 mod skew;
@@ -61,7 +62,7 @@ pub struct Culprit {
     pub confidence: f64,
     /// Milliseconds of the added latency that fall to the service, against the linked reference.
     pub delta_ms: f64,
-    /// Its part of all positive scores, 0..=1.
+    /// `delta_ms` of what the entry span lasted longer than the reference's, 0..=1.
     pub share: f64,
     /// The name of the culprit span, templated.
     pub operation: String,
@@ -184,3 +185,8 @@ impl Reason {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

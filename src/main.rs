@@ -1,10 +1,11 @@
 //! `laggard`: arguments, configuration, logs, runtime, and then the command.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use laggard::app;
 use laggard::cli::{self, Command, Failure, RunArgs};
+use laggard::compare_files::{self, Look};
 use laggard::config;
 use laggard::replay;
 use laggard::telemetry::log;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Ok(Some(Command::Replay(args))) => {
             replay::run(&args, &variable, &stopwatch(), &mut out, &mut io::stderr())
         }
+        Ok(Some(Command::Compare(args))) => compare_files::run(&args, look(), &mut out, &mut io::stderr()),
         Ok(Some(_)) => Err(Failure::Other("this command is not part of this build".to_owned())),
         Err(failure) => Err(failure),
     };
@@ -52,6 +54,13 @@ fn runtime() -> io::Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut builder = if cores == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     builder.enable_all().build()
+}
+
+/// What the terminal can show; a file gets plain text.
+fn look() -> Look {
+    const USUAL_WIDTH: usize = 100;
+    let width = variable("COLUMNS").and_then(|columns| columns.parse().ok()).unwrap_or(USUAL_WIDTH);
+    Look { width, colour: io::stdout().is_terminal() && variable("NO_COLOR").is_none() }
 }
 
 /// Tells how long it has been running.

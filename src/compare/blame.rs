@@ -136,9 +136,4 @@ impl Findings {
     pub(crate) fn row_of(&self, service: &Blamed) -> Option<&Row> {
         self.rows.get(service.row)
     }
-
-    /// The sum of all scores, in nanoseconds.
-    pub(crate) fn total_score(&self) -> u64 {
-        self.services.iter().map(|service| service.score).sum()
-    }
 }

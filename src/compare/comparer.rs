@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::analysis::Analysis;
 use super::blame::{self, Findings};
-use super::judge::{Certainty, Evidence, Judgement, Slower, ratio};
-use super::{Candidate, Culprit, Outcome, Reason, Reference, Verdict, culprit, explain};
+use super::judge::{Evidence, Judgement, Slower, ratio};
+use super::{Candidate, Culprit, Outcome, Reason, Reference, Verdict, culprit, explain, phase};
 use crate::assemble::Trace;
 use crate::baseline::References;
 use crate::baseline::store::{Absence, Store};
@@ -118,9 +118,9 @@ pub(crate) fn verdict_on(
     let Settings { slower, minimum_share, threshold } = settings;
     let evidence = Evidence { analysis, references, findings, slower, minimum_share };
     let (outcome, explanation) = match evidence.judge() {
-        Judgement::Name(blamed, certainty) => match named(&evidence, blamed, certainty) {
+        Judgement::Name(blamed, confidence) => match named(&evidence, blamed, confidence) {
             Some(culprit) => {
-                let explanation = explain::identified(&evidence, blamed, &culprit, certainty);
+                let explanation = explain::identified(&evidence, blamed, &culprit);
                 (Outcome::Identified(culprit), explanation)
             }
             None => abstain(&evidence, Reason::IncompleteTrace),
@@ -147,28 +147,31 @@ fn abstain(evidence: &Evidence<'_>, reason: Reason) -> (Outcome, String) {
     (Outcome::Inconclusive(reason), explain::inconclusive(evidence, reason))
 }
 
-fn named(evidence: &Evidence<'_>, blamed: &blame::Blamed, certainty: Certainty) -> Option<Culprit> {
+fn named(evidence: &Evidence<'_>, blamed: &blame::Blamed, confidence: f64) -> Option<Culprit> {
     let Evidence { analysis, references, findings, .. } = *evidence;
     let row = findings.row_of(blamed)?;
     let place = culprit::place(analysis, &references.linked, blamed, row)?;
     Some(Culprit {
         service: blamed.name.clone(),
         category: blamed.category,
-        confidence: certainty.confidence,
+        confidence,
         delta_ms: added_ms(evidence, blamed),
-        share: certainty.share,
+        share: ratio(added(evidence, blamed), evidence.added()),
         operation: place.operation,
         instance: culprit::instance(analysis, place.node),
         dependency: culprit::peer(analysis, blamed, row),
-        phase: None,
+        phase: phase::decisive(analysis, &references.linked, place.number, row.reference_key),
         span_id: analysis.tree.span_id(place.node)?,
     })
 }
 
-/// Milliseconds more than in the linked reference, at most what the entry span has more.
+/// Nanoseconds more than in the linked reference, at most what the entry span has more.
+fn added(evidence: &Evidence<'_>, blamed: &blame::Blamed) -> u64 {
+    u64::try_from(blamed.delta.max(0)).unwrap_or(u64::MAX).min(evidence.added())
+}
+
 fn added_ms(evidence: &Evidence<'_>, blamed: &blame::Blamed) -> f64 {
-    let delta = u64::try_from(blamed.delta.max(0)).unwrap_or(u64::MAX);
-    delta.min(evidence.added()) as f64 / 1e6
+    added(evidence, blamed) as f64 / 1e6
 }
 
 fn candidates(evidence: &Evidence<'_>) -> Vec<Candidate> {

@@ -3,19 +3,14 @@
 use std::fmt::Write as _;
 
 use super::blame::Blamed;
-use super::judge::{Certainty, Evidence};
+use super::judge::Evidence;
 use super::{Category, Culprit, Reason};
 
 /// No sentence is longer, in bytes.
 pub(crate) const LONGEST: usize = 250;
 
 /// Why this service.
-pub(crate) fn identified(
-    evidence: &Evidence<'_>,
-    blamed: &Blamed,
-    culprit: &Culprit,
-    _: Certainty,
-) -> String {
+pub(crate) fn identified(evidence: &Evidence<'_>, blamed: &Blamed, culprit: &Culprit) -> String {
     let linked = &evidence.references.linked;
     let (slow, fast) = (evidence.analysis.ledger.duration, linked.ledger.duration);
     let added = evidence.added();

@@ -43,19 +43,10 @@ pub(crate) struct Evidence<'a> {
 
 /// The service to name, or why there is none.
 pub(crate) enum Judgement<'a> {
-    /// This one.
-    Name(&'a Blamed, Certainty),
+    /// This one, with so much confidence, 0..=0.95.
+    Name(&'a Blamed, f64),
     /// None.
     Abstain(Reason),
-}
-
-/// How sure a judgement is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Certainty {
-    /// Of all positive scores, 0..=1.
-    pub(crate) share: f64,
-    /// 0..=0.95.
-    pub(crate) confidence: f64,
 }
 
 impl<'a> Evidence<'a> {
@@ -103,7 +94,7 @@ impl<'a> Evidence<'a> {
         if share < self.minimum_share || coverage < LEAST_COVERAGE || top.delta <= 0 {
             return Judgement::Abstain(self.or_skew(Reason::Diffuse));
         }
-        Judgement::Name(top, Certainty { share, confidence: self.confidence(top, share) })
+        Judgement::Name(top, self.confidence(top, share))
     }
 
     fn is_slower(&self, slow: u64, fast: u64) -> bool {

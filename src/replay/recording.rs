@@ -1,16 +1,11 @@
-//! A file of recorded requests: OTLP/JSON, one a line; plain, gzip or zstd, which its first bytes tell.
+//! A file of recorded requests: OTLP/JSON, one a line.
 
 use std::fmt::Display;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read as _};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
-
 use crate::cli::Failure;
-
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+use crate::input;
 
 /// A recording, read line by line.
 pub(super) struct Recording {
@@ -24,7 +19,7 @@ pub(super) struct Recording {
 
 impl Recording {
     pub(super) fn open(path: &Path, max_line: u64) -> Result<Self, Failure> {
-        let text = open(path).map_err(|error| unreadable(path, &error))?;
+        let text = input::open(path).map_err(|error| unreadable(path, &error))?;
         Ok(Self { path: path.to_owned(), text, max_line, line: Vec::new(), number: 0 })
     }
 
@@ -52,18 +47,6 @@ impl Recording {
     pub(super) fn wrong(&self, problem: &dyn Display) -> Failure {
         Failure::Input(format!("{} line {}: {problem}", self.path.display(), self.number))
     }
-}
-
-fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
-    let mut file = BufReader::new(File::open(path)?);
-    let start = file.fill_buf()?;
-    Ok(if start.starts_with(&GZIP) {
-        Box::new(BufReader::new(MultiGzDecoder::new(file)))
-    } else if start.starts_with(&ZSTD) {
-        Box::new(BufReader::new(zstd::stream::read::Decoder::with_buffer(file)?))
-    } else {
-        Box::new(file)
-    })
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {

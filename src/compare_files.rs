@@ -1,0 +1,172 @@
+//! `laggard compare FAST SLOW`: the comparison of `run` on traces from files, for people and scripts.
+
+mod report;
+mod traces;
+
+use std::io::Write;
+use std::sync::Arc;
+
+use crate::baseline::floors::{self, Floors, Past};
+use crate::baseline::{Linked, References};
+use crate::cli::{CompareArgs, Failure, Format};
+use crate::compare::analysis::Analysis;
+use crate::compare::blame::{self, Findings};
+use crate::compare::comparer::{Settings, verdict_on};
+use crate::compare::judge::Slower;
+use crate::compare::{Outcome, Reason, Verdict, explain};
+use crate::config::Config;
+use crate::decide::Decider;
+use crate::otlp::TraceId;
+use report::Report;
+use traces::Found;
+
+/// How the answer is to look.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// Columns of the terminal.
+    pub width: usize,
+    /// Whether the reader understands colours.
+    pub colour: bool,
+}
+
+/// Compares the files of `args`: the answer goes to `out`, warnings to `err`.
+///
+/// # Errors
+/// [`Failure::Input`] when a file cannot be read, [`Failure::Usage`] when it is not clear which trace is meant.
+pub fn run(args: &CompareArgs, look: Look, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Failure> {
+    let config = Config::default();
+    let decider = Decider::new(&config.slow, &config.sample);
+    if args.fast == args.slow && args.fast.as_os_str() == "-" {
+        return Err(Failure::Usage("laggard: standard input cannot be both FAST and SLOW".to_owned()));
+    }
+    let mut fast = traces::read(&args.fast, &decider)?;
+    let slow = pick(traces::read(&args.slow, &decider)?, args)?;
+    fast.retain(|fast| fast.trace.id() != slow.trace.id());
+    if fast.is_empty() {
+        let path = args.fast.display();
+        return Err(Failure::Input(format!("{path}: holds only the slow trace, {}", slow.trace.id())));
+    }
+    let mut warnings = Vec::new();
+    let comparison = compare(&config, fast, &slow, &mut warnings)?;
+    for warning in &warnings {
+        writeln!(err, "laggard: {warning}")?;
+    }
+    let report = Report { slow: &slow, comparison: &comparison };
+    match args.format {
+        Format::Json => report.write_json(out)?,
+        Format::Text => report.write_text(look, out)?,
+    }
+    Ok(())
+}
+
+/// The slow trace: the only one, or the one asked for.
+fn pick(mut traces: Vec<Found>, args: &CompareArgs) -> Result<Found, Failure> {
+    let path = args.slow.display();
+    let list = |traces: &[Found]| {
+        let shown = traces.iter().take(10).map(|found| {
+            format!("\n  {} {} {}", found.trace.id(), explain::time(found.duration()), found.route_name)
+        });
+        let more = traces.len().saturating_sub(10);
+        let rest = if more > 0 { format!("\n  and {more} more") } else { String::new() };
+        shown.collect::<String>() + &rest
+    };
+    let position = match args.trace_id {
+        Some(id) => traces.iter().position(|found| found.trace.id() == id).ok_or_else(|| {
+            Failure::Usage(format!("laggard: {path} holds no trace {id}; it holds:{}", list(&traces)))
+        })?,
+        None if traces.len() == 1 => 0,
+        None => {
+            let count = traces.len();
+            return Err(Failure::Usage(format!(
+                "laggard: {path} holds {count} traces, so --trace-id must say which one is meant:{}",
+                list(&traces)
+            )));
+        }
+    };
+    Ok(traces.swap_remove(position))
+}
+
+/// The answer, and what it rests on.
+#[derive(Debug)]
+struct Comparison {
+    verdict: Verdict,
+    findings: Findings,
+    fast: Arc<Linked>,
+    fast_id: TraceId,
+}
+
+fn compare(
+    config: &Config,
+    fast: Vec<Found>,
+    slow: &Found,
+    warnings: &mut Vec<String>,
+) -> Result<Comparison, Failure> {
+    let analysis = Analysis::of(&slow.trace, slow.entry).ok_or_else(|| no_times(slow))?;
+    let routes = traces::routes(&fast).into_keys().collect::<Vec<_>>().join(", ");
+    let is_same_route = fast.iter().any(|found| found.route == slow.route);
+    let shared = slow.services();
+    let is_related = fast.iter().any(|found| found.services().iter().any(|name| shared.contains(name)));
+    let fast: Vec<Found> =
+        fast.into_iter().filter(|found| !is_same_route || found.route == slow.route).collect();
+    if fast.iter().any(Found::has_error) {
+        warnings.push(
+            "a trace of FAST has an error on its entry span; it may be fast because it failed".to_owned(),
+        );
+    }
+    let references = references(fast, &analysis)?;
+    let findings = blame::findings(&analysis.ledger, &references.linked.ledger, &references.floors);
+    let minimum_share = config.compare.minimum_share;
+    let settings = Settings { slower: Slower::AsTold, minimum_share, threshold: 0 };
+    let mut verdict = verdict_on(&analysis, &references, &findings, settings);
+    let mut abstain = |reason: Reason, sentence: String| {
+        warnings.push(sentence.clone());
+        verdict.outcome = Outcome::Inconclusive(reason);
+        verdict.explanation = explain::shorten(sentence);
+    };
+    let (fast_time, slow_time) = (references.linked.ledger.duration, analysis.ledger.duration);
+    if !is_related {
+        abstain(Reason::BaselineMismatch, "FAST and SLOW have no service in common".to_owned());
+    } else if !is_same_route {
+        let slow = &slow.route_name;
+        abstain(Reason::BaselineMismatch, format!("SLOW is a trace of {slow}, FAST of {routes}"));
+    } else if slow.trace.len() > config.compare.max_spans {
+        let most = config.compare.max_spans;
+        abstain(Reason::LimitExceeded, format!("SLOW has {} spans, more than {most}", slow.trace.len()));
+    } else if !slow.has_root {
+        abstain(Reason::IncompleteTrace, "SLOW has no root span".to_owned());
+    } else if fast_time > slow_time {
+        let (fast, slow) = (explain::time(fast_time), explain::time(slow_time));
+        let sentence = format!("FAST took {fast}, SLOW {slow}: are they swapped?");
+        abstain(Reason::NotSlower, sentence);
+    }
+    let fast_id = references.linked.trace.id();
+    Ok(Comparison { verdict, findings, fast: references.linked, fast_id })
+}
+
+/// What SLOW is compared with: the traces most like it in shape, and of these the one nearest their median.
+fn references(fast: Vec<Found>, slow: &Analysis<'_>) -> Result<References, Failure> {
+    let mut analysed = Vec::new();
+    for found in &fast {
+        let analysis = Analysis::of(&found.trace, found.entry).ok_or_else(|| no_times(found))?;
+        analysed.push((analysis.shape.jaccard(&slow.shape), analysis));
+    }
+    let likeness = analysed.iter().map(|(likeness, _)| *likeness).fold(0.0, f64::max);
+    let alike = || analysed.iter().filter(|(other, _)| *other >= likeness).map(|(_, analysis)| analysis);
+    let median = floors::quantile(alike().map(|analysis| analysis.ledger.duration), 1, 2);
+    let nearest = alike()
+        .min_by_key(|one| (one.ledger.duration.abs_diff(median), one.tree.trace.id()))
+        .and_then(|nearest| {
+            let found = fast.iter().find(|found| found.trace.id() == nearest.tree.trace.id())?;
+            Linked::new(0, Arc::new(found.trace.clone()), found.entry, nearest)
+        })
+        .expect("FAST holds a trace, or it would not have been read");
+    let pasts: Vec<Past> = alike().map(|analysis| Past::of(&analysis.ledger)).collect();
+    Ok(References { linked: Arc::new(nearest), floors: Arc::new(Floors::of(pasts.iter())), likeness })
+}
+
+fn no_times(found: &Found) -> Failure {
+    Failure::Input(format!(
+        "trace {}: its entry span ends before it starts, or has no start",
+        found.trace.id()
+    ))
+}
