@@ -16,6 +16,33 @@ pub mod field {
     pub const LINKS: u32 = 13;
 }
 
+/// Keys of the fields of `Span`: number and wire type, as they stand on the wire.
+mod key {
+    const VARINT: u32 = 0;
+    const FIXED64: u32 = 1;
+    const BYTES: u32 = 2;
+    const FIXED32: u32 = 5;
+
+    pub(super) const TRACE_ID: u32 = 1 << 3 | BYTES;
+    pub(super) const SPAN_ID: u32 = 2 << 3 | BYTES;
+    pub(super) const TRACE_STATE: u32 = 3 << 3 | BYTES;
+    pub(super) const PARENT_SPAN_ID: u32 = 4 << 3 | BYTES;
+    pub(super) const NAME: u32 = 5 << 3 | BYTES;
+    pub(super) const KIND: u32 = 6 << 3 | VARINT;
+    pub(super) const START: u32 = 7 << 3 | FIXED64;
+    pub(super) const END: u32 = 8 << 3 | FIXED64;
+    pub(super) const ATTRIBUTE: u32 = 9 << 3 | BYTES;
+    pub(super) const DROPPED_ATTRIBUTES: u32 = 10 << 3 | VARINT;
+    pub(super) const EVENT: u32 = 11 << 3 | BYTES;
+    pub(super) const DROPPED_EVENTS: u32 = 12 << 3 | VARINT;
+    pub(super) const LINK: u32 = 13 << 3 | BYTES;
+    pub(super) const DROPPED_LINKS: u32 = 14 << 3 | VARINT;
+    pub(super) const STATUS: u32 = 15 << 3 | BYTES;
+    pub(super) const FLAGS: u32 = 16 << 3 | FIXED32;
+    /// No key of `flags` or of a field before it is greater.
+    pub(super) const LAST_KNOWN: u32 = 16 << 3 | 7;
+}
+
 /// The role of a span, `Span.SpanKind`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -110,27 +137,28 @@ pub fn read_head(body: &[u8]) -> Result<Result<SpanHead, SpanFault>, Malformed> 
     let mut kind = Kind::Unspecified;
     let mut status_code = 0;
     let mut too_deep = false;
-    for field in wire::fields(body) {
-        let field = field?;
-        match field.number {
-            1 => trace_id = field.value.bytes()?,
-            2 => span_id = field.value.bytes()?,
-            4 => parent_id = field.value.bytes()?,
-            6 => kind = Kind::from_wire(field.value.varint()?),
-            7 => start = field.value.fixed64()?,
-            8 => end = field.value.fixed64()?,
-            9 => too_deep |= depth::nests_too_deep(field.value.bytes()?)?,
-            11 | 13 => {
-                // Events and links carry attributes of their own.
-                let attributes = if field.number == 11 { 3 } else { 4 };
-                too_deep |= depth::attributes_nest_too_deep(field.value.bytes()?, attributes)?;
-            }
+    let mut fields = wire::fields(body);
+    while !fields.is_at_end() {
+        let key = fields.key()?;
+        match key {
+            key::TRACE_ID => trace_id = fields.bytes()?,
+            key::SPAN_ID => span_id = fields.bytes()?,
+            key::PARENT_SPAN_ID => parent_id = fields.bytes()?,
+            key::KIND => kind = Kind::from_wire(fields.varint()?),
+            key::START => start = fields.fixed64()?,
+            key::END => end = fields.fixed64()?,
+            key::ATTRIBUTE => too_deep |= depth::nests_too_deep(fields.bytes()?)?,
+            // Events and links carry attributes of their own.
+            key::EVENT => too_deep |= depth::attributes_nest_too_deep(fields.bytes()?, 3)?,
+            key::LINK => too_deep |= depth::attributes_nest_too_deep(fields.bytes()?, 4)?,
             // Status messages in one span are merged: one without a code leaves the code as it was.
-            15 => status_code = last_status_code(field.value.bytes()?, status_code)?,
-            3 | 5 => drop(field.value.bytes()?),
-            10 | 12 | 14 => drop(field.value.varint()?),
-            16 => drop(field.value.fixed32()?),
-            _ => {}
+            key::STATUS => status_code = last_status_code(fields.bytes()?, status_code)?,
+            key::TRACE_STATE | key::NAME => drop(fields.bytes()?),
+            key::DROPPED_ATTRIBUTES | key::DROPPED_EVENTS | key::DROPPED_LINKS => drop(fields.varint()?),
+            key::FLAGS => drop(fields.fixed32()?),
+            // A field that we know, of another wire type.
+            _ if key <= key::LAST_KNOWN => return Err(Malformed),
+            _ => fields.skip_value(key)?,
         }
     }
     Ok(check_ids(trace_id, span_id, parent_id).and_then(|(trace_id, span_id, parent_id)| {

@@ -102,16 +102,14 @@ impl<'a> Fields<'a> {
     #[inline]
     fn read(&mut self) -> Result<Field<'a>, Malformed> {
         let before = self.rest;
-        let (number, wire_type) = self.key()?;
-        let value = match wire_type {
+        let key = self.key()?;
+        let number = key >> 3;
+        let value = match key & 7 {
             0 => Value::Varint(self.varint()?),
-            1 => Value::Fixed64(u64::from_le_bytes(self.array()?)),
-            2 => {
-                let length = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
-                Value::Bytes(self.take(length)?)
-            }
+            1 => Value::Fixed64(self.fixed64()?),
+            2 => Value::Bytes(self.bytes()?),
             3 => self.skip_group(number)?,
-            5 => Value::Fixed32(u32::from_le_bytes(self.array()?)),
+            5 => Value::Fixed32(self.fixed32()?),
             _ => return Err(Malformed),
         };
         let length = before.len().saturating_sub(self.rest.len());
@@ -119,19 +117,61 @@ impl<'a> Fields<'a> {
         Ok(Field { number, value, raw })
     }
 
+    /// Whether all fields have been read.
     #[inline]
-    fn key(&mut self) -> Result<(u32, u32), Malformed> {
-        // A key is a 32-bit varint; numbers run from 1 to 2^29 - 1.
-        let key = u32::try_from(self.varint()?).map_err(|_| Malformed)?;
-        let number = key >> 3;
-        if number == 0 {
-            return Err(Malformed);
-        }
-        Ok((number, key & 7))
+    pub(super) fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
     }
 
+    /// Reads only the key of a field, its number and wire type; the caller must read the value that it announces. This
+    /// is what the iterator does, for the one loop that every span goes through: it spares building a [`Field`].
     #[inline]
-    fn varint(&mut self) -> Result<u64, Malformed> {
+    pub(super) fn key(&mut self) -> Result<u32, Malformed> {
+        // A key is a 32-bit varint; numbers run from 1 to 2^29 - 1.
+        let key = u32::try_from(self.varint()?).map_err(|_| Malformed)?;
+        if key < 8 {
+            return Err(Malformed);
+        }
+        Ok(key)
+    }
+
+    /// Skips the value of a field with this key.
+    pub(super) fn skip_value(&mut self, key: u32) -> Result<(), Malformed> {
+        match key & 7 {
+            0 => drop(self.varint()?),
+            1 => drop(self.array::<8>()?),
+            2 => drop(self.bytes()?),
+            3 => drop(self.skip_group(key >> 3)?),
+            5 => drop(self.array::<4>()?),
+            _ => return Err(Malformed),
+        }
+        Ok(())
+    }
+
+    /// The value of a length-delimited field.
+    #[inline]
+    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    /// The value of a fixed64 field.
+    #[inline]
+    pub(super) fn fixed64(&mut self) -> Result<u64, Malformed> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    /// The value of a fixed32 field.
+    #[inline]
+    pub(super) fn fixed32(&mut self) -> Result<u32, Malformed> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    /// The value of a varint field.
+    #[inline]
+    pub(super) fn varint(&mut self) -> Result<u64, Malformed> {
         // One byte is by far the most frequent length: keys, short strings, enums.
         if let Some((&byte, rest)) = self.rest.split_first()
             && byte < 0x80
@@ -160,13 +200,6 @@ impl<'a> Fields<'a> {
     }
 
     #[inline]
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Malformed)?;
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed)?;
         self.rest = rest;
@@ -177,23 +210,16 @@ impl<'a> Fields<'a> {
     fn skip_group(&mut self, number: u32) -> Result<Value<'a>, Malformed> {
         let mut open: u32 = 1;
         loop {
-            let (inner, wire_type) = self.key()?;
-            match wire_type {
-                0 => drop(self.varint()?),
-                1 => drop(self.array::<8>()?),
-                2 => {
-                    let length = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
-                    self.take(length)?;
-                }
+            let key = self.key()?;
+            match key & 7 {
                 3 => open = open.saturating_add(1),
                 4 => {
                     open = open.saturating_sub(1);
                     if open == 0 {
-                        return if inner == number { Ok(Value::Group) } else { Err(Malformed) };
+                        return if key >> 3 == number { Ok(Value::Group) } else { Err(Malformed) };
                     }
                 }
-                5 => drop(self.array::<4>()?),
-                _ => return Err(Malformed),
+                _ => self.skip_value(key)?,
             }
         }
     }
