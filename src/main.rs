@@ -1,12 +1,13 @@
 //! `laggard`: arguments, configuration, logs, runtime, and then the command.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, StdoutLock, Write};
 use std::process::ExitCode;
 
 use laggard::app;
 use laggard::cli::{self, Command, Failure, RunArgs};
 use laggard::compare_files::{self, Look};
 use laggard::config;
+use laggard::demo;
 use laggard::replay;
 use laggard::telemetry::log;
 use tokio::runtime::{Builder, Runtime};
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
             replay::run(&args, &variable, &stopwatch(), &mut out, &mut io::stderr())
         }
         Ok(Some(Command::Compare(args))) => compare_files::run(&args, look(), &mut out, &mut io::stderr()),
-        Ok(Some(_)) => Err(Failure::Other("this command is not part of this build".to_owned())),
+        Ok(Some(Command::Demo)) => demo(&mut out),
         Err(failure) => Err(failure),
     };
     match outcome.and_then(|()| Ok(out.flush()?)) {
@@ -47,6 +48,15 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
     log::init(&config.telemetry.log).map_err(anyhow::Error::from)?;
     runtime()?.block_on(app::run(config)).map_err(anyhow::Error::from)?;
     Ok(())
+}
+
+/// `laggard demo`.
+fn demo(out: &mut StdoutLock<'_>) -> Result<(), Failure> {
+    let colour = out.is_terminal() && variable("NO_COLOR").is_none_or(|value| value.is_empty());
+    if runtime()?.block_on(demo::run(out, colour))? {
+        return Ok(());
+    }
+    Err(Failure::Other("the demonstration did not name the service that turned slow".to_owned()))
 }
 
 /// With one core a second thread would only make the first one wait.

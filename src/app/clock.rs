@@ -1,6 +1,6 @@
 //! The one clock: read here, passed on as an argument.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::otlp::Nanos;
 
@@ -27,5 +27,10 @@ impl Clock {
     pub fn now(&self) -> Nanos {
         let passed = Nanos::try_from(self.started.elapsed().as_nanos()).unwrap_or(Nanos::MAX);
         self.unix_at_start.saturating_add(passed)
+    }
+
+    /// Waits until `moment`, nanoseconds since the Unix epoch.
+    pub async fn wait_until(&self, moment: Nanos) {
+        tokio::time::sleep(Duration::from_nanos(moment.saturating_sub(self.now()))).await;
     }
 }

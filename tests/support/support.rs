@@ -2,9 +2,11 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 #![allow(clippy::panic, reason = "a test that fails says why")]
 
+pub mod backend;
 pub mod http;
 pub mod metrics;
 pub mod sdk;
+pub mod sidecar;
 pub mod spans;
 
 use std::time::Duration;
