@@ -29,7 +29,7 @@ const MEMORY_LIMIT: u64 = 256 << 20;
 /// # Errors
 /// When no port can be had, or a part of the demonstration cannot reach another.
 pub async fn run(out: &mut dyn Write, colour: bool) -> anyhow::Result<bool> {
-    writeln!(out, "laggard demo: three services, the sidecar and a tracing backend, all in this process\n")?;
+    writeln!(out, "laggard demo: three services, the sidecar and a backend, all in this process\n")?;
     out.flush()?;
     let clock = Clock::start();
     let (sink, arrived) = Sink::bind().await?;

@@ -86,7 +86,7 @@ impl<'a> Story<'a> {
     pub(super) async fn tell(&mut self) -> anyhow::Result<bool> {
         let Addresses { grpc, http, admin } = self.sidecar;
         let rate = SECOND / REQUEST_INTERVAL;
-        self.say(&format!("laggard listens on {grpc} (OTLP/gRPC) and {http} (OTLP/HTTP),"))?;
+        self.say(&format!("laggard listens on {grpc} (gRPC) and {http} (HTTP)"))?;
         self.say(&format!("its metrics are on http://{admin}/metrics"))?;
         self.say(&format!("the services answer {rate} requests a second, all of them fast"))?;
 
@@ -152,7 +152,7 @@ impl<'a> Story<'a> {
         let counts = self.counts().await?;
         let (learned, routes) = (counts.routes_learned, counts.routes_learned + counts.routes_learning);
         self.say(&format!(
-            "{} traces seen: {} kept, {} dropped, {} undecided; {learned} of {routes} routes learned",
+            "{} traces: {} kept, {} dropped, {} undecided; {learned} of {routes} routes learned",
             counts.seen(),
             counts.kept(),
             counts.dropped,
@@ -171,7 +171,8 @@ impl<'a> Story<'a> {
         finding.show(&trace, self.out, self.colour)?;
         writeln!(
             self.out,
-            "\nOf {} traces, laggard kept {} slow ones, {} while it learned, and {} as a sample; it dropped {}.",
+            "\nOf {} traces, {} were kept as slow, {} while laggard learned, {} as a sample of\n\
+             the rest; {} were dropped.",
             counts.seen(),
             counts.slow,
             counts.learning,

@@ -94,11 +94,11 @@ impl Sidecar {
     }
 
     /// Waits until `count` traces have been decided, whatever was decided.
-    pub async fn decided(&self, count: u32) {
+    pub async fn decided(&self, count: u64) {
         eventually(&format!("{count} traces are decided"), async || {
             let decided = self.scrape().await.total("laggard_traces_total");
-            assert!(decided <= f64::from(count), "{decided} traces are decided, {count} were sent");
-            (decided == f64::from(count)).then_some(())
+            assert!(decided <= count, "{decided} traces are decided, {count} were sent");
+            (decided == count).then_some(())
         })
         .await;
     }
@@ -118,13 +118,18 @@ impl Sidecar {
         spans.into_iter().filter(|found| found.span.trace_id == trace.trace_id()).collect()
     }
 
+    /// Waits until nothing moves, and returns what `/metrics` says then.
+    pub async fn settled(&self) -> Scrape {
+        eventually("everything is decided and sent", async || {
+            let scrape = self.scrape().await;
+            (scrape.moving() == 0).then_some(scrape)
+        })
+        .await
+    }
+
     /// Waits until nothing moves, holds the accounting identity, ends the sidecar and holds it again.
     pub async fn end(self) -> Vec<Received> {
-        eventually("everything is decided and sent", async || {
-            (self.scrape().await.moving() == 0.0).then_some(())
-        })
-        .await;
-        assert_identity(&self.scrape().await);
+        assert_identity(&self.settled().await);
         let (ended, received) = self.stop().await;
         assert_eq!(ended, Ended { lost_spans: 0 });
         received
@@ -136,7 +141,7 @@ impl Sidecar {
         let ended = self.serving.join_next().await.expect("it was started").expect("it does not panic");
         let scrape = Scrape::of(&self.metrics.render());
         assert_identity(&scrape);
-        assert_eq!(scrape.moving(), 0.0, "an ended sidecar holds nothing");
+        assert_eq!(scrape.moving(), 0, "an ended sidecar holds nothing");
         (ended, self.backend.received())
     }
 }
