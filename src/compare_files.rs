@@ -113,7 +113,7 @@ fn compare(
             "a trace of FAST has an error on its entry span; it may be fast because it failed".to_owned(),
         );
     }
-    let references = references(fast, &analysis)?;
+    let references = references(&fast, &analysis)?;
     let findings = blame::findings(&analysis.ledger, &references.linked.ledger, &references.floors);
     let minimum_share = config.compare.minimum_share;
     let settings = Settings { slower: Slower::AsTold, minimum_share, threshold: 0 };
@@ -144,9 +144,9 @@ fn compare(
 }
 
 /// What SLOW is compared with: the traces most like it in shape, and of these the one nearest their median.
-fn references(fast: Vec<Found>, slow: &Analysis<'_>) -> Result<References, Failure> {
+fn references(fast: &[Found], slow: &Analysis<'_>) -> Result<References, Failure> {
     let mut analysed = Vec::new();
-    for found in &fast {
+    for found in fast {
         let analysis = Analysis::of(&found.trace, found.entry).ok_or_else(|| no_times(found))?;
         analysed.push((analysis.shape.jaccard(&slow.shape), analysis));
     }

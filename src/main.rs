@@ -2,8 +2,9 @@
 
 use std::io::{self, IsTerminal, StdoutLock, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use laggard::app;
+use laggard::app::{self, Clock};
 use laggard::cli::{self, Command, Failure, RunArgs};
 use laggard::compare_files::{self, Look};
 use laggard::config;
@@ -26,7 +27,9 @@ fn main() -> ExitCode {
         Ok(Some(Command::Run(args))) => run(&args),
         Ok(Some(Command::Validate(args))) => cli::validate(&args, &variable, &mut out),
         Ok(Some(Command::Replay(args))) => {
-            replay::run(&args, &variable, &stopwatch(), &mut out, &mut io::stderr())
+            let clock = Clock::start();
+            let elapsed = move || Duration::from_nanos(clock.now());
+            replay::run(&args, &variable, &elapsed, &mut out, &mut io::stderr())
         }
         Ok(Some(Command::Compare(args))) => compare_files::run(&args, look(), &mut out, &mut io::stderr()),
         Ok(Some(Command::Demo)) => demo(&mut out),
@@ -71,16 +74,6 @@ fn look() -> Look {
     const USUAL_WIDTH: usize = 100;
     let width = variable("COLUMNS").and_then(|columns| columns.parse().ok()).unwrap_or(USUAL_WIDTH);
     Look { width, colour: io::stdout().is_terminal() && variable("NO_COLOR").is_none() }
-}
-
-/// Tells how long it has been running.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "how fast a replay is, people want to know; nothing is decided by it"
-)]
-fn stopwatch() -> impl Fn() -> std::time::Duration {
-    let started = std::time::Instant::now();
-    move || started.elapsed()
 }
 
 /// An environment variable; one that is not text counts as not set.

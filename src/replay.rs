@@ -23,7 +23,7 @@ use recording::Recording;
 use summary::Summary;
 
 /// Replays the files of `args`: a line for each slow trace to `--output` or `out`, the summary to `err`.
-/// `elapsed` tells how long the program has been running.
+/// `elapsed` tells the time since some moment that does not change.
 ///
 /// # Errors
 /// A wrong configuration, input that cannot be read, output that cannot be written.

@@ -2,6 +2,14 @@
 //!
 //! Names of rows (R1, A6, ...) are those of the conformance and fault tables that this suite follows.
 
+#![allow(
+    clippy::format_push_string,
+    clippy::panic,
+    clippy::type_complexity,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and a table of cases is clearest where it stands"
+)]
+
 #[path = "receive/connection.rs"]
 mod connection;
 #[path = "receive/grpc.rs"]

@@ -91,7 +91,11 @@ fn e2_more_calls_are_the_callers() {
     let verdict = verdict_of(&[n_plus_one(3)], &n_plus_one(60));
     let culprit = culprit_of(&verdict);
     assert_eq!((culprit.service.as_str(), culprit.category), ("orders", Category::ExtraCalls));
-    assert!(verdict.explanation.contains("more calls, time in them 15.0 ms -> 300 ms"), "{}", verdict.explanation);
+    assert!(
+        verdict.explanation.contains("more calls, time in them 15.0 ms -> 300 ms"),
+        "{}",
+        verdict.explanation
+    );
 }
 
 fn payment(first_fails: bool) -> TraceSpec {

@@ -29,6 +29,7 @@ pub(crate) const NONE: u32 = u32::MAX;
 pub(crate) const FAR: i64 = 1 << 60;
 
 /// One span of a tree. Times are nanoseconds since the entry span's start, on the entry service's clock.
+#[allow(clippy::struct_excessive_bools, reason = "four independent facts, each asked for by its name")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Node {
     /// Its index in the trace.

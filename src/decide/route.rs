@@ -31,12 +31,6 @@ pub struct RouteId(u32);
 impl RouteId {
     /// All routes beyond the limit.
     pub const OTHER: Self = Self(0);
-
-    /// A route with this number, for stages tested without this one.
-    #[cfg(test)]
-    pub(crate) fn for_test(number: u32) -> Self {
-        Self(number)
-    }
 }
 
 /// What a duration is held against.
