@@ -1,0 +1,179 @@
+//! `laggard replay`, seen from outside: its lines, its summary, its time, and what it says of bad input.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+const EPOCH: u64 = 1_700_000_000_000_000_000;
+const DAY: u64 = 86_400;
+
+/// A call of `web` to `db`, begun `at` milliseconds after `day`, in which `db` works `work` milliseconds.
+fn request(number: u64, day: u64, at: u64, work: u64) -> String {
+    let time = |ms: u64| (EPOCH + day * DAY * 1_000_000_000 + (at + ms) * 1_000_000).to_string();
+    let part = |service: &str, spans: Value| {
+        json!({
+            "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]},
+            "scopeSpans": [{"spans": spans}],
+        })
+    };
+    let span = |id: u64, parent: u64, name: &str, kind: u64, start: u64, end: u64| {
+        let parent = if parent == 0 { String::new() } else { format!("{parent:016x}") };
+        json!({
+            "traceId": format!("{:032x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1), "spanId": format!("{id:016x}"),
+            "parentSpanId": parent, "name": name, "kind": kind,
+            "startTimeUnixNano": time(start), "endTimeUnixNano": time(end),
+        })
+    };
+    let web = json!([span(1, 0, "GET /", 2, 0, work + 20), span(2, 1, "GET", 3, 5, work + 15)]);
+    let db = json!([span(3, 2, "query", 2, 6, work + 14)]);
+    json!({ "resourceSpans": [part("web", web), part("db", db)] }).to_string()
+}
+
+/// `count` requests, two a second.
+fn traffic(first: u64, count: u64, day: u64, work: u64) -> String {
+    let lines = (0..count).map(|n| request(first + n, day, n * 500, work + n % 7));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+struct Case {
+    directory: tempfile::TempDir,
+}
+
+impl Case {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().expect("a directory") }
+    }
+
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.directory.path().join(name);
+        fs::write(&path, content).expect("written");
+        path
+    }
+
+    fn replay(&self, args: &[&dyn AsRef<std::ffi::OsStr>]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_laggard"));
+        command.arg("replay").env_clear().current_dir(&self.directory);
+        args.iter().for_each(|arg| drop(command.arg(arg)));
+        command.output().expect("the program starts")
+    }
+}
+
+fn lines(bytes: &[u8]) -> Vec<Value> {
+    let text = std::str::from_utf8(bytes).expect("text");
+    text.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+}
+
+fn succeeded(output: Output) -> (Vec<Value>, String) {
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    (lines(&output.stdout), said)
+}
+
+#[test]
+fn each_slow_trace_gives_one_line_with_all_its_fields() {
+    let case = Case::new();
+    let warm = case.file("warm.jsonl", traffic(1, 60, 0, 30));
+    let fault = case.file("fault.jsonl", traffic(100, 4, 0, 30) + "\n" + &request(200, 0, 2_500, 400));
+    let (lines, said) = succeeded(case.replay(&[&"--warm", &warm, &fault]));
+    let [line] = &lines[..] else { panic!("one trace is slow: {lines:?}") };
+    for (key, expected) in [
+        ("trace_id", json!(format!("{:032x}", 200_u64.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1))),
+        ("route", json!("web GET /")),
+        ("duration_ms", json!(420.0)),
+        ("verdict", json!("identified")),
+        ("service", json!("db")),
+        ("category", json!("own_time")),
+        ("operation", json!("query")),
+        ("span_id", json!(format!("{:016x}", 3))),
+    ] {
+        assert_eq!(line[key], expected, "{key}");
+    }
+    assert!(line["threshold_ms"].as_f64().is_some_and(|ms| (50.0..100.0).contains(&ms)));
+    assert!(line["confidence"].as_f64().is_some_and(|confidence| (0.5..=0.95).contains(&confidence)));
+    assert_eq!(
+        line["delta_ms"].as_f64().map(f64::round),
+        line["candidates"][0]["delta_ms"].as_f64().map(f64::round)
+    );
+    assert!(line["baseline"]["count"].as_u64().is_some_and(|count| count > 8));
+    assert!(line["explanation"].as_str().is_some_and(|text| text.starts_with("db +")));
+    assert!(line.get("reason").is_none());
+    assert!(said.contains("15 spans in ") && said.contains(" spans/s"), "{said}");
+    assert!(said.contains("web GET /: 1 verdicts: db 1"), "{said}");
+    assert!(said.contains("(1 slow, 0 error,"), "{said}");
+}
+
+#[test]
+fn what_was_learned_on_another_day_holds() {
+    let case = Case::new();
+    let fault = case.file("fault.jsonl", request(200, 0, 0, 400));
+    for day in [400, 0, 800] {
+        let warm = case.file("warm.jsonl", traffic(1, 60, day, 30));
+        let (lines, _) = succeeded(case.replay(&[&"--warm", &warm, &fault]));
+        assert_eq!(lines[0]["service"], "db", "learned on day {day}");
+    }
+}
+
+#[test]
+fn the_output_file_has_the_same_lines_whatever_the_compression_of_the_input() {
+    let case = Case::new();
+    let text = traffic(1, 60, 0, 30) + "\n\n" + &request(200, 0, 31_000, 400) + "\n";
+    let plain = case.file("plain.jsonl", &text);
+    let zstd = case.file("fault.zst", zstd::encode_all(text.as_bytes(), 1).expect("memory"));
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, text.as_bytes()).expect("memory");
+    let gzip = case.file("fault.gz", gzip.finish().expect("memory"));
+    let (expected, _) = succeeded(case.replay(&[&plain]));
+    assert_eq!(expected.len(), 1);
+    for compressed in [&gzip, &zstd] {
+        let (on_stdout, _) = succeeded(case.replay(&[&"--output", &"lines.jsonl", compressed]));
+        assert!(on_stdout.is_empty());
+        let written = fs::read(case.directory.path().join("lines.jsonl")).expect("written");
+        assert_eq!(lines(&written), expected);
+    }
+}
+
+#[test]
+fn a_trace_in_many_requests_is_one_trace() {
+    let case = Case::new();
+    let warm = case.file("warm.jsonl", traffic(1, 60, 0, 30));
+    let slow: Value = serde_json::from_str(&request(200, 0, 0, 400)).expect("JSON");
+    let parts = slow["resourceSpans"].as_array().expect("a list");
+    let parts: Vec<String> =
+        parts.iter().map(|part| json!({ "resourceSpans": [part] }).to_string()).collect();
+    let fault = case.file("fault.jsonl", parts.join("\n"));
+    let (lines, _) = succeeded(case.replay(&[&"--warm", &warm, &fault]));
+    assert_eq!((lines.len(), &lines[0]["service"]), (1, &json!("db")));
+}
+
+#[test]
+fn unreadable_input_is_named_with_file_and_line_and_ends_with_65() {
+    let case = Case::new();
+    let bad = case.file("bad.jsonl", request(1, 0, 0, 30) + "\n{\"resourceSpans\": 7}\n");
+    let cut = case.file("cut.gz", [0x1f, 0x8b, 8, 0]);
+    for (path, sentence) in [
+        (&bad, "bad.jsonl line 2: not an OTLP/JSON trace request"),
+        (&cut, "cut.gz line 1: "),
+        (&Path::new("absent").to_owned(), "absent cannot be read: No such file"),
+    ] {
+        let output = case.replay(&[path]);
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(65), "{said}");
+        assert!(
+            said.starts_with("laggard: ") && said.contains(sentence) && said.lines().count() == 1,
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_line_longer_than_a_request_may_be_is_refused() {
+    let case = Case::new();
+    let config = case.file("config.yaml", "receive: {max_request_size: 1KiB}\n");
+    let long = case.file("long.jsonl", "x".repeat(2000));
+    let output = case.replay(&[&"--config", &config, &long]);
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(65), "{said}");
+    assert!(said.contains("longer than receive.max_request_size, 1024 bytes"), "{said}");
+}
