@@ -3,7 +3,7 @@
 //! The only place that knows all stages, spawns tasks and reads the clock. Stopping is timed: what has not left
 //! when its time is over is counted and named, not waited for.
 
-pub mod clock;
+mod clock;
 mod start;
 
 use std::future::Future;
