@@ -82,7 +82,7 @@ impl Pipeline {
             duration: if entry.has_root { span.head.duration() } else { entry.envelope },
             has_error: due.has_error,
             has_root: entry.has_root,
-            is_fragment: entry.absent_parents > usize::from(!entry.has_root),
+            is_fragment: !entry.has_root && entry.absent_parents > 1,
         };
         let shape = compare::shape(&trace, entry.span).0;
         let judged = match self.decider.judge(now, &candidate, Shape::Known { shape, is_sampled }) {
