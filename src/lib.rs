@@ -20,7 +20,8 @@
 //! - [`assemble`]: held traces: sharded tables, append-only segments of span bytes, past decisions for late spans. Hands
 //!   out traces that are due; a [`assemble::Trace`] is what all later stages work on.
 //! - [`decide`]: the entry span, its route, the route's fixed or learned threshold, consistent sampling.
-//! - [`compare`]: critical path, ledger, references per route and shape, and the [`compare::Verdict`].
+//! - [`compare`]: critical path, ledger, and the [`compare::Verdict`]; `baseline` keeps the references per route and
+//!   shape that it compares with.
 //! - [`enrich`]: writes a verdict into a trace.
 //! - [`export`]: the queue, batches, retries, the connection to the destination.
 //!
@@ -29,6 +30,7 @@
 //! - [`pipeline`]: assemble to enrich as one synchronous object. `run` drives it with arrivals and ticks, `replay` with
 //!   recorded requests on event time.
 //! - [`app`]: binds, spawns, reads the clock, stops everything in the order of data flow.
+//! - [`replay`], [`compare_files`]: the two commands that read files; `input` opens these under a size limit.
 //! - [`config`], [`cli`], [`admin`], [`telemetry`]: what an operator sets, types and sees.
 //! - [`demo`], [`waterfall`], [`template`]: the demonstration, a trace drawn as text, names made low-cardinality.
 //!
