@@ -8,6 +8,7 @@ mod column;
 pub(crate) mod comparer;
 mod culprit;
 mod dependency;
+pub(crate) mod edges;
 pub(crate) mod explain;
 pub(crate) mod judge;
 pub(crate) mod ledger;
@@ -18,6 +19,7 @@ pub mod shape;
 mod skew;
 mod sweep;
 mod tree;
+mod waits;
 
 pub use comparer::Comparer;
 pub(crate) use comparer::without_references;

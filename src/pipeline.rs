@@ -87,7 +87,7 @@ impl Pipeline {
         Self {
             assembler: Assembler::new(Settings::new(&config.assemble), shards),
             decider: Decider::new(&config.slow, &config.sample),
-            comparer: Comparer::new(&config.compare, &config.baseline, limits.baseline),
+            comparer: Comparer::new(&config.compare, &config.baseline, &config.slow.learned, limits.baseline),
             forwarded: Forwarded::default(),
             enrich: config.enrich.clone(),
             dry_run: config.sample.dry_run,
@@ -168,7 +168,10 @@ impl Pipeline {
         self.metrics.held_bytes.set(held_bytes as f64);
         self.metrics.used_bytes.set(Part::Held, held_bytes);
         self.metrics.used_bytes.set(Part::Baseline, self.comparer.used_bytes());
-        self.metrics.used_bytes.set(Part::Tables, held.remembered_bytes + self.decider.used_bytes());
+        self.metrics.used_bytes.set(
+            Part::Tables,
+            held.remembered_bytes + self.decider.used_bytes() + self.comparer.table_bytes(),
+        );
         self.metrics.references.set(self.comparer.references() as f64);
         let (learned, learning) = self.decider.routes_by_state();
         self.metrics.routes.set(RouteState::Learned, learned as u64);

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::Category;
 use super::causes::{self, Row};
-use super::ledger::{Ledger, Side};
+use super::edges::View;
+use super::ledger::Ledger;
+use super::waits;
 use crate::baseline::floors::Floors;
 
 /// Where the added time of one slow trace went.
@@ -36,10 +38,13 @@ pub(crate) struct Blamed {
     pub(crate) row: usize,
 }
 
-/// Compares two ledgers, with what is normal.
-pub(crate) fn findings(slow: &Ledger, linked: &Ledger, floors: &Floors) -> Findings {
+/// Compares two ledgers, with what is normal and, where all traffic is seen, with what its edges look like now.
+pub(crate) fn findings(slow: &Ledger, linked: &Ledger, floors: &Floors, edges: Option<&View>) -> Findings {
     let mut rows = causes::rows(slow, linked, floors);
-    give_fans_to_their_caller(&mut rows, slow);
+    if let Some(edges) = edges {
+        waits::judge(&mut rows, slow, edges);
+    }
+    waits::give_fans_to_their_caller(&mut rows, slow);
     let missing = rows.iter().filter(|row| row.misses_answer).filter_map(|row| {
         let floor = floors.get(row.reference_key)?;
         floor.is_always_there.then_some(slow.entries.get(row.slow?)?.instances as usize)
@@ -47,36 +52,6 @@ pub(crate) fn findings(slow: &Ledger, linked: &Ledger, floors: &Floors) -> Findi
     let missing = missing.sum();
     let services = by_service(&rows, slow, linked);
     Findings { rows, services, missing }
-}
-
-/// One edge cannot say which of its ends is slow; the others of the same caller can. Where a caller waits longer on
-/// most of its callees at once, and on none of them alone, it is itself that is slow to notice the answers.
-fn give_fans_to_their_caller(rows: &mut [Row], slow: &Ledger) {
-    let entry_service =
-        slow.outward.first().and_then(|at| slow.entries.get(*at as usize)).map(|entry| entry.service);
-    let mut callers: BTreeMap<u64, BTreeMap<u64, u64>> = BTreeMap::new();
-    let caller_of = |row: &Row| {
-        let entry = slow.entries.get(row.slow?)?;
-        (row.rest.category == Category::NetworkQueue && entry.side == Side::Call).then_some(entry.service)
-    };
-    for row in rows.iter() {
-        if let Some(caller) = caller_of(row) {
-            *callers.entry(caller).or_default().entry(row.rest.service).or_default() += row.rest.time;
-        }
-    }
-    callers.retain(|caller, callees| {
-        let enough = if Some(*caller) == entry_service { 3 } else { 2 };
-        let grown = callees.values().filter(|time| **time > 0).count();
-        let total: u64 = callees.values().sum();
-        let largest = callees.values().copied().max().unwrap_or(0);
-        callees.len() >= enough && grown * 10 >= callees.len() * 6 && largest * 10 <= total * 8
-    });
-    for row in rows {
-        if let Some(caller) = caller_of(row).filter(|caller| callers.contains_key(caller)) {
-            row.rest.service = caller;
-            row.rest.category = Category::Saturation;
-        }
-    }
 }
 
 fn by_service(rows: &[Row], slow: &Ledger, linked: &Ledger) -> Vec<Blamed> {

@@ -1,5 +1,6 @@
 //! What each path of a slow trace has too much, and who owns it.
 
+use super::edges::Shares;
 use super::ledger::{Entry, Ledger, Side};
 use super::{Category, pairing};
 use crate::baseline::floors::{Floor, Floors, absent_floor};
@@ -23,6 +24,23 @@ pub(crate) struct Row {
     pub(crate) rest: Share,
     /// Whether it is a call without an answer that references have an answer to.
     pub(crate) misses_answer: bool,
+    /// Of a wait that could be either end's.
+    pub(crate) ends: Option<Ends>,
+}
+
+/// The two ends of a wait, and how far it could be theirs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) caller: u64,
+    pub(crate) callee: u64,
+    pub(crate) shares: Shares,
+}
+
+impl Ends {
+    /// Whether nothing speaks for one end more than for the other.
+    pub(crate) fn is_draw(&self) -> bool {
+        self.shares.caller == self.shares.callee
+    }
 }
 
 /// Some time of a row.
@@ -86,6 +104,7 @@ pub(crate) fn rows(slow: &Ledger, linked: &Ledger, floors: &Floors) -> Vec<Row> 
                 extra: None,
                 rest: Share { service, category, time: 0 },
                 misses_answer: false,
+                ends: None,
             });
         }
     }
@@ -184,6 +203,7 @@ impl<'a> Ancestry<'a> {
             extra,
             rest,
             misses_answer: entry.callee.is_none() && reference.is_some_and(|known| known.callee.is_some()),
+            ends: None,
         }
     }
 

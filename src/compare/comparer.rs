@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::analysis::Analysis;
 use super::blame::{self, Findings};
+use super::edges::{Edges, View};
 use super::judge::{Evidence, Judgement, Slower, ratio};
 use super::{Candidate, Culprit, Outcome, Reason, Reference, Verdict, culprit, explain, phase};
 use crate::assemble::Trace;
@@ -21,28 +22,41 @@ const CANDIDATES: usize = 5;
 #[derive(Debug)]
 pub struct Comparer {
     baselines: Store,
+    edges: Edges,
     minimum_share: f64,
     max_spans: usize,
 }
 
 impl Comparer {
-    /// Keeps at most `max_bytes` of references.
-    pub fn new(compare: &config::Compare, baseline: &config::Baseline, max_bytes: u64) -> Self {
+    /// Keeps at most `max_bytes` of references; what is normal between services is learned and forgotten as
+    /// `learned` says.
+    pub fn new(
+        compare: &config::Compare,
+        baseline: &config::Baseline,
+        learned: &config::Learned,
+        max_bytes: u64,
+    ) -> Self {
         Self {
+            edges: Edges::new(learned),
             baselines: Store::new(baseline.references_per_shape, baseline.time_to_live, max_bytes),
             minimum_share: compare.minimum_share,
             max_spans: compare.max_spans,
         }
     }
 
-    /// Takes a trace as a reference of its route, unless one was taken less than a second ago. The caller has
-    /// checked that it was not slow and that its entry span has no error. `now` is event time and never falls.
-    pub fn learn(&self, now: Nanos, route: RouteId, trace: &Trace, entry: usize) {
+    /// Learns from one of a fair sample of all traces, slow or not: how long services wait on each other, and where
+    /// `is_reference`, what its route normally looks like, unless a reference was taken less than a second ago.
+    /// The caller has checked that a reference was not slow and that its entry span has no error. `now` is event
+    /// time and never falls.
+    pub fn learn(&self, now: Nanos, route: RouteId, trace: &Trace, entry: usize, is_reference: bool) {
         if trace.len() > self.max_spans {
             return;
         }
         if let Some(analysis) = Analysis::of(trace, entry) {
-            self.baselines.learn(now, route, trace, entry, &analysis);
+            self.edges.observe(now, &analysis);
+            if is_reference {
+                self.baselines.learn(now, route, trace, entry, &analysis);
+            }
         }
     }
 
@@ -66,7 +80,8 @@ impl Comparer {
             Ok(references) => {
                 let settings =
                     Settings { slower: Slower::Surely, minimum_share: self.minimum_share, threshold };
-                verdict(&analysis, &references, settings)
+                let edges = self.edges.view(now);
+                verdict(&analysis, &references, Some(&edges), settings)
             }
             Err(Absence::NoBaseline) => without_references(trace, entry, threshold, Reason::NoBaseline),
             Err(Absence::Mismatch) => without_references(trace, entry, threshold, Reason::BaselineMismatch),
@@ -88,8 +103,14 @@ impl Comparer {
         self.baselines.used_bytes()
     }
 
+    /// Bytes that the counters of waits between services take.
+    pub fn table_bytes(&self) -> u64 {
+        self.edges.used_bytes()
+    }
+
     /// Forgets what is due to be forgotten.
-    pub fn tick(&self, _now: Nanos) {
+    pub fn tick(&self, now: Nanos) {
+        self.edges.tick(now);
         self.baselines.run_pending_tasks();
     }
 }
@@ -102,9 +123,15 @@ pub(crate) struct Settings {
     pub(crate) threshold: Nanos,
 }
 
-/// The verdict on an analysed trace.
-pub(crate) fn verdict(analysis: &Analysis<'_>, references: &References, settings: Settings) -> Verdict {
-    let findings = blame::findings(&analysis.ledger, &references.linked.ledger, &references.floors);
+/// The verdict on an analysed trace; `edges` where all traffic is seen.
+pub(crate) fn verdict(
+    analysis: &Analysis<'_>,
+    references: &References,
+    edges: Option<&View>,
+    settings: Settings,
+) -> Verdict {
+    let linked = &references.linked.ledger;
+    let findings = blame::findings(&analysis.ledger, linked, &references.floors, edges);
     verdict_on(analysis, references, &findings, settings)
 }
 

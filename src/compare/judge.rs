@@ -139,7 +139,9 @@ impl<'a> Evidence<'a> {
         let row = self.findings.row_of(top);
         let is_unseen = row.is_some_and(|row| row.misses_answer);
         let gap = if top.category == Category::NetworkQueue && self.is_mostly_gap(top) { 0.85 } else { 1.0 };
-        let all = share * self.completeness() * self.references.likeness * references * skew * gap;
+        let is_draw = row.and_then(|row| row.ends).is_some_and(|ends| ends.is_draw());
+        let draw = if is_draw { 0.7 } else { 1.0 };
+        let all = share * self.completeness() * self.references.likeness * references * skew * gap * draw;
         let most = if is_unseen { MOST_CONFIDENCE_UNSEEN } else { MOST_CONFIDENCE };
         (all.clamp(0.0, most) * 100.0).round() / 100.0
     }

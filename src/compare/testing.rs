@@ -163,7 +163,12 @@ pub(crate) fn verdict_of(fast: &[TraceSpec], slow: &TraceSpec) -> Verdict {
         floors: Floors::of(pasts.iter()).into(),
         likeness: first.shape.jaccard(&analysis.shape),
     };
-    verdict(&analysis, &references, Settings { slower: Slower::Surely, minimum_share: 0.5, threshold: 0 })
+    verdict(
+        &analysis,
+        &references,
+        None,
+        Settings { slower: Slower::Surely, minimum_share: 0.5, threshold: 0 },
+    )
 }
 
 /// The culprit of a verdict that has one.

@@ -127,12 +127,16 @@ impl Pipeline {
 
     fn learn(&self, now: Nanos, settled: &Settled) {
         let (Some(judged), Some((trace, entry))) = (&settled.judged, &settled.looked_at) else { return };
-        if judged.is_reference && judged.route != RouteId::OTHER {
-            if let Decision::Kept(_) = settled.decision {
-                self.forwarded.is_first(trace.id());
-            }
-            self.comparer.learn(now, judged.route, trace, entry.span);
+        if !judged.is_sampled {
+            return;
         }
+        let is_reference = judged.is_reference && judged.route != RouteId::OTHER;
+        if let Decision::Kept(_) = settled.decision
+            && is_reference
+        {
+            self.forwarded.is_first(trace.id());
+        }
+        self.comparer.learn(now, judged.route, trace, entry.span, is_reference);
     }
 
     /// Enriches a kept trace and delivers it, behind the reference that its verdict points to.
