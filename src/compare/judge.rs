@@ -91,7 +91,10 @@ impl<'a> Evidence<'a> {
         if margin < LEAST_MARGIN {
             return Judgement::Abstain(self.or_skew(Reason::Tie));
         }
-        if share < self.minimum_share || coverage < LEAST_COVERAGE || top.delta <= 0 {
+        // What the attribute `root_cause.share` will say has to bear the name out as well.
+        let stated =
+            ratio(u64::try_from(top.delta.max(0)).unwrap_or(u64::MAX).min(self.added()), self.added());
+        if share.min(stated) < self.minimum_share || coverage < LEAST_COVERAGE {
             return Judgement::Abstain(self.or_skew(Reason::Diffuse));
         }
         Judgement::Name(top, self.confidence(top, share))

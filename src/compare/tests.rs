@@ -325,3 +325,23 @@ fn a_child_of_a_helper_span_that_was_closed_too_early_is_waited_for() {
     let verdict = check(&helper(10), &helper(300), "pay", Category::OwnTime, 290.0);
     assert_eq!(culprit_of(&verdict).operation, "charge");
 }
+
+/// web asks x and five others, one after the other; each takes the milliseconds given for it.
+fn six_callees(x: i64, others: i64) -> TraceSpec {
+    let mut spec = TraceSpec::default().server((1, 0), ("web", "GET /"), (0, (x + 5 * others) * MS));
+    let mut start = 0;
+    for (id, name) in (2..).zip(["x", "a", "b", "c", "d", "e"]) {
+        let end = start + if name == "x" { x } else { others } * MS;
+        spec = spec.server((id, 1), (name, "work"), (start, end));
+        start = end;
+    }
+    spec
+}
+
+#[test]
+fn a_name_is_given_only_when_the_share_that_is_written_bears_it_out() {
+    // Only x is beyond its floor. It has 80 of 175 ms; with 100 of 195 ms it has more than half.
+    let fast = six_callees(100, 100);
+    assert_eq!(reason_of(&verdict_of(std::slice::from_ref(&fast), &six_callees(180, 119))), Reason::Diffuse);
+    check(&fast, &six_callees(200, 119), "x", Category::OwnTime, 100.0);
+}
