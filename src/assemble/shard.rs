@@ -243,7 +243,9 @@ impl Shard {
     /// Copies a trace out; it stays held.
     pub(super) fn copy(&self, slot: SlotRef) -> Option<Trace> {
         let found = self.slots.get(slot)?;
-        let mut trace = Trace::new(found.id);
+        // The headers of its records are about as large as what encloses its spans.
+        let bytes = usize::try_from(found.bytes).unwrap_or(0);
+        let mut trace = Trace::with_capacity(found.id, found.spans as usize, bytes);
         let mut addresses = Vec::with_capacity(found.spans as usize);
         let mut next = found.last;
         while next != Address::NONE

@@ -23,6 +23,11 @@ impl Trace {
         Self { id, bytes: Vec::new(), resources: Vec::new(), scopes: Vec::new(), spans: Vec::new() }
     }
 
+    /// A trace without spans, with room for so many of so many bytes in all.
+    pub(super) fn with_capacity(id: TraceId, spans: usize, bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), spans: Vec::with_capacity(spans), ..Self::new(id) }
+    }
+
     /// The traces of an encoded `ExportTraceServiceRequest`, by trace id; spans with invalid ids are left out.
     ///
     /// # Errors

@@ -30,14 +30,6 @@ impl<'a> Parts<'a> {
     fn of(span: &SpanView<'a>) -> Self {
         let mut parts = Self::default();
         for attribute in span.attributes() {
-            if attribute.value == AnyValue::Bool(true) {
-                parts.is_passing_destination |= matches!(
-                    attribute.key,
-                    b"messaging.destination.temporary" | b"messaging.destination.anonymous"
-                );
-                continue;
-            }
-            let value = attribute.value.as_str().filter(|value| !value.is_empty());
             let place = match attribute.key {
                 b"http.request.method" => &mut parts.method,
                 b"http.method" => &mut parts.old_method,
@@ -48,9 +40,13 @@ impl<'a> Parts<'a> {
                 b"messaging.operation" => &mut parts.old_operation,
                 b"messaging.destination.template" => &mut parts.destination_template,
                 b"messaging.destination.name" | b"messaging.destination" => &mut parts.destination,
+                b"messaging.destination.temporary" | b"messaging.destination.anonymous" => {
+                    parts.is_passing_destination |= attribute.value == AnyValue::Bool(true);
+                    continue;
+                }
                 _ => continue,
             };
-            *place = value.or(*place);
+            *place = attribute.value.as_str().filter(|value| !value.is_empty()).or(*place);
         }
         parts
     }

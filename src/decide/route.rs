@@ -4,7 +4,6 @@
 //! [`RouteId::OTHER`], which is judged like a route of its own and never serves as a baseline.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Candidate;
@@ -88,8 +87,10 @@ impl Routes {
         key.clear();
         let service = String::from_utf8_lossy(candidate.service);
         // A unit separator, which no name holds, keeps the parts apart.
-        let written = write!(key, "{service}\u{1f}{}\u{1f}", kind_name(candidate.span.head.kind));
-        debug_assert!(written.is_ok(), "writing to a string does not fail");
+        for part in [&*service, kind_name(candidate.span.head.kind)] {
+            key.push_str(part);
+            key.push('\u{1f}');
+        }
         let route_at = key.len();
         put_route(&candidate.span, &mut key);
         let id = match self.by_key.get(key.as_str()) {
@@ -188,9 +189,9 @@ impl Route {
         let Some(threshold) = self.durations.threshold() else { return false };
         let is_slow = duration > threshold;
         self.shapes.known.iter().any(|shape| {
-            self.shapes
-                .threshold(shape.hash, now, &self.learning)
-                .is_some_and(|threshold| (duration > threshold) != is_slow)
+            // Whether its threshold counts takes longer to say than what it would say.
+            shape.durations.threshold().is_some_and(|threshold| (duration > threshold) != is_slow)
+                && self.shapes.threshold(shape.hash, now, &self.learning).is_some()
         })
     }
 

@@ -16,13 +16,24 @@ pub mod field {
     pub const LINKS: u32 = 13;
 }
 
-/// Keys of the fields of `Span`: number and wire type, as they stand on the wire.
+/// Keys of fields: number and wire type, as they stand on the wire.
 mod key {
     const VARINT: u32 = 0;
     const FIXED64: u32 = 1;
-    const BYTES: u32 = 2;
+    pub(super) const BYTES: u32 = 2;
     const FIXED32: u32 = 5;
 
+    // Of `KeyValue`.
+    pub(super) const KEY: u32 = 1 << 3 | BYTES;
+    pub(super) const VALUE: u32 = 2 << 3 | BYTES;
+
+    // Of `AnyValue`.
+    pub(super) const STRING: u32 = 1 << 3 | BYTES;
+    pub(super) const BOOL: u32 = 2 << 3 | VARINT;
+    pub(super) const INT: u32 = 3 << 3 | VARINT;
+    pub(super) const DOUBLE: u32 = 4 << 3 | FIXED64;
+
+    // Of `Span`.
     pub(super) const TRACE_ID: u32 = 1 << 3 | BYTES;
     pub(super) const SPAN_ID: u32 = 2 << 3 | BYTES;
     pub(super) const TRACE_STATE: u32 = 3 << 3 | BYTES;
@@ -39,7 +50,7 @@ mod key {
     pub(super) const DROPPED_LINKS: u32 = 14 << 3 | VARINT;
     pub(super) const STATUS: u32 = 15 << 3 | BYTES;
     pub(super) const FLAGS: u32 = 16 << 3 | FIXED32;
-    /// No key of `flags` or of a field before it is greater.
+    /// No key of `flags`, or of a field of a span before it, is greater.
     pub(super) const LAST_KNOWN: u32 = 16 << 3 | 7;
 }
 
@@ -300,38 +311,59 @@ impl<'a> AnyValue<'a> {
 pub fn attributes(message: &[u8], number: u32) -> impl Iterator<Item = Attribute<'_>> + use<'_> {
     messages(message, number).map(|key_value| {
         let mut attribute = Attribute { key: &[], value: AnyValue::Empty };
-        for field in wire::fields(key_value).map_while(Result::ok) {
-            match (field.number, field.value) {
-                (1, Value::Bytes(key)) => attribute.key = key,
-                (2, Value::Bytes(value)) => attribute.value = any_value(value, attribute.value),
-                _ => {}
-            }
-        }
+        // What stands before bytes that are no field still counts.
+        let _ = read_attribute(key_value, &mut attribute);
         attribute
     })
 }
 
 /// The payloads of the length-delimited field `number` of `message`.
 pub fn messages(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> + use<'_> {
-    wire::fields(message).map_while(Result::ok).filter_map(move |field| match field.value {
-        Value::Bytes(bytes) if field.number == number => Some(bytes),
-        _ => None,
+    let wanted = number << 3 | key::BYTES;
+    let mut fields = wire::fields(message);
+    std::iter::from_fn(move || {
+        while !fields.is_at_end() {
+            let key = fields.key().ok()?;
+            if key == wanted {
+                return fields.bytes().ok();
+            }
+            fields.skip_value(key).ok()?;
+        }
+        None
     })
 }
 
+#[inline]
+fn read_attribute<'a>(key_value: &'a [u8], attribute: &mut Attribute<'a>) -> Result<(), Malformed> {
+    let mut fields = wire::fields(key_value);
+    while !fields.is_at_end() {
+        match fields.key()? {
+            key::KEY => attribute.key = fields.bytes()?,
+            key::VALUE => read_value(fields.bytes()?, &mut attribute.value).unwrap_or(()),
+            other => fields.skip_value(other)?,
+        }
+    }
+    Ok(())
+}
+
 /// Reads an `AnyValue` into `value`: an empty one leaves it as it was.
-fn any_value<'a>(message: &'a [u8], mut value: AnyValue<'a>) -> AnyValue<'a> {
-    for field in wire::fields(message).map_while(Result::ok) {
-        value = match (field.number, field.value) {
-            (1, Value::Bytes(text)) => AnyValue::String(text),
-            (2, Value::Varint(truth)) => AnyValue::Bool(truth != 0),
-            (3, Value::Varint(number)) => AnyValue::Int(number.cast_signed()),
-            (4, Value::Fixed64(bits)) => AnyValue::Double(f64::from_bits(bits)),
-            (5..=8, _) => AnyValue::Other,
-            _ => value,
+#[inline]
+fn read_value<'a>(message: &'a [u8], value: &mut AnyValue<'a>) -> Result<(), Malformed> {
+    let mut fields = wire::fields(message);
+    while !fields.is_at_end() {
+        *value = match fields.key()? {
+            key::STRING => AnyValue::String(fields.bytes()?),
+            key::BOOL => AnyValue::Bool(fields.varint()? != 0),
+            key::INT => AnyValue::Int(fields.varint()?.cast_signed()),
+            key::DOUBLE => AnyValue::Double(f64::from_bits(fields.fixed64()?)),
+            other => {
+                fields.skip_value(other)?;
+                // Arrays, maps, bytes and references to a table of strings.
+                if (5..=8).contains(&(other >> 3)) { AnyValue::Other } else { *value }
+            }
         };
     }
-    value
+    Ok(())
 }
 
 #[cfg(test)]

@@ -88,15 +88,23 @@ pub fn stamp(trace_state: &[u8], threshold: u64, randomness: u64) -> Vec<u8> {
 pub fn rewrite(body: &[u8], trace_state: &[u8]) -> Result<Vec<u8>, Malformed> {
     let mut out = Vec::with_capacity(body.len() + trace_state.len() + 4);
     let mut written = false;
+    let mut copied = 0;
+    let mut end = 0;
     for field in wire::fields(body) {
         let field = field?;
+        let start = end;
+        end += field.raw.len();
         if field.number != TRACE_STATE {
-            out.extend_from_slice(field.raw);
-        } else if !written {
+            continue;
+        }
+        out.extend_from_slice(body.get(copied..start).ok_or(Malformed)?);
+        copied = end;
+        if !written {
             wire::put_bytes(&mut out, TRACE_STATE, trace_state);
             written = true;
         }
     }
+    out.extend_from_slice(body.get(copied..).ok_or(Malformed)?);
     if !written {
         wire::put_bytes(&mut out, TRACE_STATE, trace_state);
     }

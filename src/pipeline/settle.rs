@@ -218,11 +218,17 @@ impl Settled {
 
 /// Writes a sampling threshold on every span.
 pub(super) fn stamp(trace: &mut Trace, stamp: Stamp) {
+    let stamped = |state: &[u8]| tracestate::stamp(state, stamp.threshold, stamp.randomness);
+    // Mostly the spans of a trace have one state, or none.
+    let mut known = (Vec::new(), stamped(&[]));
     for span in 0..trace.len() {
         let Some(found) = trace.span(span) else { continue };
-        let state = tracestate::stamp(found.trace_state(), stamp.threshold, stamp.randomness);
+        let state = found.trace_state();
+        if state != known.0 {
+            known = (state.to_vec(), stamped(state));
+        }
         let rewritten =
-            tracestate::rewrite(found.body, &state).and_then(|body| trace.replace_body(span, &body));
+            tracestate::rewrite(found.body, &known.1).and_then(|body| trace.replace_body(span, &body));
         debug_assert!(rewritten.is_ok(), "a held span was read before");
     }
 }
