@@ -112,7 +112,7 @@ impl Template {
         for (service, instance) in resources {
             let entry = SERVICES.iter().position(|name| name == service).unwrap_or(0) * SPANS_PER_SERVICE;
             let mut scope_spans = Self::default();
-            put_bytes(&mut scope_spans.bytes, 1, b"\x0a\x13io.opentelemetry.http\x12\x052.1.0".as_slice());
+            put_bytes(&mut scope_spans.bytes, 1, &scope());
             for trace in (0..traces).filter(|trace| trace % instances == *instance) {
                 for number in entry..entry + SPANS_PER_SERVICE {
                     scope_spans.put(2, span(shape, trace, number as u64));
@@ -164,7 +164,7 @@ fn span(shape: Shape, trace: u64, number: u64) -> Template {
         ("server.address", "shop.example.com"),
         ("network.peer.address", "10.17.3.211"),
         ("url.scheme", "https"),
-        ("user_agent.original", "okhttp/4.12.0"),
+        ("user_agent.original", "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/144.0"),
         ("thread.name", "worker-7"),
         ("network.protocol.version", "2"),
         ("app.tenant", "blue"),
@@ -188,7 +188,7 @@ fn span(shape: Shape, trace: u64, number: u64) -> Template {
     for counter in 0.. {
         let with_identifier = text_attribute("app.request.id", &identifier).len() + 3;
         let head = 3;
-        if span.bytes.len() + with_identifier + head >= shape.size || counter == 64 {
+        if span.bytes.len() + with_identifier + head >= shape.size || counter == 160 {
             break;
         }
         let digit = mixed(trace << 20 | number << 10 | counter) % 16;
@@ -196,6 +196,13 @@ fn span(shape: Shape, trace: u64, number: u64) -> Template {
     }
     put_bytes(&mut span.bytes, 9, &text_attribute("app.request.id", &identifier));
     span
+}
+
+fn scope() -> Vec<u8> {
+    let mut scope = Vec::new();
+    put_bytes(&mut scope, 1, b"io.opentelemetry.http");
+    put_bytes(&mut scope, 2, b"2.1.0");
+    scope
 }
 
 fn resource(service: &str, instance: u64) -> Vec<u8> {
