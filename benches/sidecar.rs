@@ -47,7 +47,7 @@ struct Load {
 const LOADS: [Load; 4] = [
     Load { name: "512 spans a request", shape: TYPICAL, spans: 512, spans_a_second: 80_000, gzip: false },
     Load { name: "512, lean spans", shape: SMALL, spans: 512, spans_a_second: 80_000, gzip: false },
-    Load { name: "16 spans a request", shape: TYPICAL, spans: 16, spans_a_second: 16_000, gzip: false },
+    Load { name: "16 spans a request", shape: TYPICAL, spans: 16, spans_a_second: 24_000, gzip: false },
     Load { name: "512, gzip", shape: TYPICAL, spans: 512, spans_a_second: 40_000, gzip: true },
 ];
 
@@ -119,24 +119,29 @@ async fn cpu_a_span(load: &Load, cpu: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Resident memory while nothing is due yet, and later, when traces have come and gone for twice as long as they are
+/// held.
 async fn memory_a_span(shape: Shape, cpu: usize) -> anyhow::Result<()> {
     let load = Load { name: "memory", shape, spans: 512, spans_a_second: 60_000, gzip: false };
-    let sidecar = Sidecar::start(cpu, "120s", "120s").await?;
-    let mut requests = Requests::from_collector(shape, load.spans);
-    let wire = requests.next_request().len() as f64 / load.spans as f64;
-    // The connection's buffers and the tables of a request are no cost of a held span.
-    let early = sidecar.target.send(&load, &mut requests, Duration::from_millis(500)).await?;
-    let before = sidecar.target.process.resident()?;
-    let spans = sidecar.target.send(&load, &mut requests, Duration::from_secs(5)).await?;
-    let resident = (sidecar.target.process.resident()? - before) as f64 / spans as f64;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let counted = metric(sidecar.admin, "laggard_held_bytes")? / (spans + early) as f64;
-    println!(
-        "{wire:.0} B on the wire, {spans} spans held: {resident:.0} B resident, {:.2} times the wire; {counted:.0} B \
-         as laggard counts, {:.2} times",
-        resident / wire,
-        counted / wire
-    );
+    for (state, wait, seconds) in [("filling up", "120s", 5), ("steady", "5s", 15)] {
+        let sidecar = Sidecar::start(cpu, wait, wait).await?;
+        let mut requests = Requests::from_collector(shape, load.spans);
+        let wire = requests.next_request().len() as f64 / load.spans as f64;
+        // The connection's buffers and the tables of a request are no cost of a held span.
+        let early = sidecar.target.send(&load, &mut requests, Duration::from_millis(500)).await?;
+        let before = sidecar.target.process.resident()?;
+        sidecar.target.send(&load, &mut requests, Duration::from_secs(seconds)).await?;
+        let resident = sidecar.target.process.resident()? - before;
+        let held = metric(sidecar.admin, "laggard_held_spans")?;
+        let counted = metric(sidecar.admin, "laggard_held_bytes")? / held;
+        let resident = resident as f64 / (held - early as f64);
+        println!(
+            "{state:>10}, {wire:.0} B on the wire, {held:.0} spans held: {resident:.0} B resident, {:.2} times the wire; \
+             {counted:.0} B as laggard counts, {:.2} times",
+            resident / wire,
+            counted / wire
+        );
+    }
     Ok(())
 }
 

@@ -125,7 +125,7 @@ impl Rig {
         self.now += self.interval;
         let [prost, walk, store, decide, encode] = &mut costs.nanoseconds;
         timed(prost, || {
-            drop(black_box(ExportTraceServiceRequest::decode(black_box(request)).expect("valid")))
+            drop(black_box(ExportTraceServiceRequest::decode(black_box(request)).expect("valid")));
         });
         timed(walk, || self.batch.read(black_box(request)).expect("valid"));
         let mut kept = Vec::with_capacity(64);
