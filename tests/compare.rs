@@ -56,7 +56,7 @@ fn trace(number: u64, own: u64) -> Value {
 fn laggard(args: &[&dyn AsRef<std::ffi::OsStr>]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_laggard"));
     command.arg("compare").env_clear();
-    args.iter().for_each(|arg| drop(command.arg(arg)));
+    command.args(args.iter().map(AsRef::as_ref));
     command.output().expect("the program starts")
 }
 

@@ -55,7 +55,7 @@ impl Case {
     fn replay(&self, args: &[&dyn AsRef<std::ffi::OsStr>]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_laggard"));
         command.arg("replay").env_clear().current_dir(&self.directory);
-        args.iter().for_each(|arg| drop(command.arg(arg)));
+        command.args(args.iter().map(AsRef::as_ref));
         command.output().expect("the program starts")
     }
 }

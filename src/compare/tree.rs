@@ -31,7 +31,6 @@ pub(crate) const FAR: i64 = 1 << 60;
 /// One span of a tree. Times are nanoseconds since the entry span's start, on the entry service's clock.
 #[allow(clippy::struct_excessive_bools, reason = "four independent facts, each asked for by its name")]
 #[derive(Clone, Copy, Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "four independent facts about one span")]
 pub(crate) struct Node {
     /// Its index in the trace.
     pub(crate) span: u32,
