@@ -214,13 +214,15 @@ fn decide_rest(clock: Clock, pipeline: &Pipeline, queue: &Queue) {
 
 /// Queues what leaves. A full queue has counted what it refused.
 fn push(queue: &Queue, outgoing: &Outgoing) {
-    let chunk = if outgoing.is_reference {
-        Chunk::of_reference(&outgoing.trace)
-    } else {
-        Chunk::of(&outgoing.trace, outgoing.class)
+    let push = |chunk| {
+        if queue.push(chunk).is_err() {
+            tracing::debug!(trace_id = %outgoing.trace.id(), "the export queue is full");
+        }
     };
-    if queue.push(chunk).is_err() {
-        tracing::debug!(trace_id = %outgoing.trace.id(), "the export queue is full");
+    if outgoing.is_reference {
+        Chunk::of_reference(&outgoing.trace).for_each(push);
+    } else {
+        Chunk::of(&outgoing.trace, outgoing.class).for_each(push);
     }
 }
 

@@ -8,6 +8,7 @@ pub mod codec;
 mod depth;
 pub mod ids;
 pub mod json;
+pub mod sound;
 pub mod span;
 pub mod tracestate;
 pub mod wire;

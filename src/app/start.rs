@@ -17,7 +17,7 @@ use crate::export::ChannelError;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A port is taken, or not ours to take.
-    #[error("{key}: cannot listen on {address}: {source}")]
+    #[error("{key}: cannot listen on {address}")]
     Listen {
         /// The configuration key.
         key: &'static str,

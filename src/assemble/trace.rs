@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::otlp::TraceId;
 use crate::otlp::batch::{self, Batch, BatchScope, BatchSpan, Stretch};
+use crate::otlp::sound;
 use crate::otlp::span::{self, Attribute, SpanHead, SpanView};
 use crate::otlp::wire::{self, Malformed};
 
@@ -163,11 +164,32 @@ impl Trace {
         content.map_or(&[], |content| batch::service_name(content.of(&self.bytes)))
     }
 
+    /// Whether a strict reader would take each span, with what encloses it; see [`sound`].
+    pub fn soundness(&self) -> Vec<bool> {
+        let resources: Vec<bool> =
+            self.resources.iter().map(|resource| sound::resource(resource.of(&self.bytes))).collect();
+        let is_sound_scope = |scope: &BatchScope| {
+            resources.get(scope.resource as usize).copied().unwrap_or(false)
+                && sound::scope(scope.content.of(&self.bytes))
+        };
+        let scopes: Vec<bool> = self.scopes.iter().map(is_sound_scope).collect();
+        let is_sound_span = |span: &BatchSpan| {
+            scopes.get(span.scope as usize).copied().unwrap_or(false)
+                && sound::span(span.body.of(&self.bytes))
+        };
+        self.spans.iter().map(is_sound_span).collect()
+    }
+
     /// Appends the trace to `out` as fields of an `ExportTraceServiceRequest`: spans of one resource and scope
     /// stay together and in order. Requests of several traces are their concatenation.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_where(out, |_| true);
+    }
+
+    /// Appends the spans whose index `is_wanted`, as [`Trace::encode`] does.
+    pub fn encode_where(&self, out: &mut Vec<u8>, is_wanted: impl Fn(usize) -> bool) {
         let mut by_scope: Vec<(u32, u32, usize)> = Vec::with_capacity(self.spans.len());
-        for (index, span) in self.spans.iter().enumerate() {
+        for (index, span) in self.spans.iter().enumerate().filter(|(index, _)| is_wanted(*index)) {
             let resource = self.scopes.get(span.scope as usize).map_or(0, |scope| scope.resource);
             by_scope.push((resource, span.scope, index));
         }

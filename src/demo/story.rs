@@ -172,7 +172,7 @@ impl<'a> Story<'a> {
         writeln!(
             self.out,
             "\nOf {} traces, {} were kept as slow, {} while laggard learned, {} as a sample of\n\
-             the rest; {} were dropped.",
+             the rest; {} were dropped; the others are not decided yet.",
             counts.seen(),
             counts.slow,
             counts.learning,

@@ -238,7 +238,7 @@ mod tests {
         let mut resource = Vec::new();
         put_bytes(&mut resource, 2, &scope(b"\x0a\x01c", 1 + ids..2 + ids));
         put_bytes(&mut bytes, 1, &resource);
-        Chunk { bytes: Bytes::from(bytes), spans: u32::from(ids) + 1, class, reference: false }
+        Chunk { bytes: Bytes::from(bytes), spans: u32::from(ids) + 1, class, reference: false, alone: false }
     }
 
     fn limits(max_spans: usize, max_size: u64) -> BatchLimits {

@@ -24,7 +24,7 @@ impl Journal {
         if self.retried.is_due() {
             tracing::warn!(
                 code,
-                message = cut(message),
+                answer = cut(message),
                 "the destination failed, its batch will be sent again"
             );
         }
@@ -33,14 +33,14 @@ impl Journal {
     /// Spans were given up.
     pub(super) fn dropped(&self, spans: u64, reason: &str, code: &str, message: &str) {
         if self.dropped.is_due() {
-            tracing::error!(spans, reason, code, message = cut(message), "dropped a batch of spans");
+            tracing::error!(spans, reason, code, answer = cut(message), "dropped a batch of spans");
         }
     }
 
     /// The destination took a batch, but said something about it.
     pub(super) fn partial(&self, rejected: u64, message: &str) {
         if self.partial.is_due() {
-            tracing::warn!(rejected, message = cut(message), "the destination took a batch only in part");
+            tracing::warn!(rejected, answer = cut(message), "the destination took a batch only in part");
         }
     }
 

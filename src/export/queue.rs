@@ -29,22 +29,31 @@ pub struct Chunk {
     pub class: Class,
     /// A copy of a reference trace that a verdict cites: outside the identity, whatever its class.
     pub reference: bool,
+    /// A strict destination may refuse it, and with it the whole request that it is in: it leaves in one of its own.
+    pub alone: bool,
 }
 
 impl Chunk {
-    /// The spans of `trace`, forwarded for the reason `class`.
-    pub fn of(trace: &Trace, class: Class) -> Self {
-        let mut bytes = Vec::new();
-        trace.encode(&mut bytes);
-        // What the buffer has grown beyond its content would be held, but not counted.
-        bytes.shrink_to_fit();
-        let spans = u32::try_from(trace.len()).unwrap_or(u32::MAX);
-        Self { bytes: Bytes::from(bytes), spans, class, reference: false }
+    /// The spans of `trace`, forwarded for the reason `class`: those that any destination takes, then the others.
+    pub fn of(trace: &Trace, class: Class) -> impl Iterator<Item = Self> {
+        let soundness = trace.soundness();
+        [true, false].into_iter().filter_map(move |wanted| {
+            let spans = soundness.iter().filter(|is_sound| **is_sound == wanted).count();
+            if spans == 0 {
+                return None;
+            }
+            let mut bytes = Vec::new();
+            trace.encode_where(&mut bytes, |span| soundness.get(span) == Some(&wanted));
+            // What the buffer has grown beyond its content would be held, but not counted.
+            bytes.shrink_to_fit();
+            let spans = u32::try_from(spans).unwrap_or(u32::MAX);
+            Some(Self { bytes: Bytes::from(bytes), spans, class, reference: false, alone: !wanted })
+        })
     }
 
     /// A copy of a reference trace that a verdict cites.
-    pub fn of_reference(trace: &Trace) -> Self {
-        Self { reference: true, ..Self::of(trace, Class::Healthy) }
+    pub fn of_reference(trace: &Trace) -> impl Iterator<Item = Self> {
+        Self::of(trace, Class::Healthy).map(|chunk| Self { reference: true, ..chunk })
     }
 
     /// What it takes of the queue's size, in bytes.
@@ -168,14 +177,14 @@ impl Queue {
         }
     }
 
-    /// Takes the oldest chunks that fit one batch together, or the oldest alone where even that is too large.
+    /// Takes the oldest chunks that fit one batch together, or the oldest alone where that is too large or must be.
     pub(super) fn take(&self, limits: &BatchLimits) -> Vec<Chunk> {
         let mut state = self.lock();
         let (mut spans, mut bytes) = (0, 0);
         let fitting = state.waiting.iter().take_while(|chunk| {
             spans += chunk.spans as usize;
             bytes += chunk.bytes.len() as u64;
-            spans <= limits.max_spans && bytes <= limits.max_size
+            !chunk.alone && spans <= limits.max_spans && bytes <= limits.max_size
         });
         let count = fitting.count().max(1).min(state.waiting.len());
         let taken: Vec<Chunk> = state.waiting.drain(..count).collect();
@@ -238,7 +247,7 @@ mod tests {
     use super::*;
 
     fn chunk(class: Class, spans: u32) -> Chunk {
-        Chunk { bytes: Bytes::from(vec![0; 100]), spans, class, reference: false }
+        Chunk { bytes: Bytes::from(vec![0; 100]), spans, class, reference: false, alone: false }
     }
 
     /// A queue with room for ten chunks.
@@ -355,5 +364,40 @@ mod tests {
         assert_eq!(queue.abandon(), 7);
         drop(in_flight);
         assert_eq!((queue.spans(), queue.bytes(), dropped(&metrics, "shutdown").as_str()), (0, 0, "7"));
+    }
+
+    #[test]
+    fn what_a_strict_destination_may_refuse_leaves_alone() {
+        use crate::otlp::wire::put_bytes;
+        let request = |names: &[&[u8]]| {
+            let mut scope = Vec::new();
+            for (id, name) in (1..).zip(names) {
+                let mut span = Vec::new();
+                put_bytes(&mut span, 1, &[7; 16]);
+                put_bytes(&mut span, 2, &[id; 8]);
+                put_bytes(&mut span, 5, name);
+                put_bytes(&mut scope, 2, &span);
+            }
+            let mut resource_spans = Vec::new();
+            put_bytes(&mut resource_spans, 2, &scope);
+            let mut request = Vec::new();
+            put_bytes(&mut request, 1, &resource_spans);
+            Trace::all_in(&request).expect("protobuf").remove(0)
+        };
+        let chunks: Vec<_> = Chunk::of(&request(&[b"good", b"\xff", b"fine"]), Class::Slow).collect();
+        let parts: Vec<_> = chunks.iter().map(|chunk| (chunk.spans, chunk.alone)).collect();
+        assert_eq!(parts, [(2, false), (1, true)]);
+        assert_eq!(Chunk::of(&request(&[b"good"]), Class::Slow).count(), 1);
+
+        let (queue, _) = queue();
+        let alone = Chunk { alone: true, ..chunk(Class::Slow, 3) };
+        for chunk in [chunk(Class::Slow, 1), alone, chunk(Class::Slow, 2), chunk(Class::Slow, 4)] {
+            queue.push(chunk).expect("room");
+        }
+        let taken: Vec<Vec<u32>> = std::iter::repeat_with(|| queue.take(&limits(100, 10_000)))
+            .map(|chunks| chunks.iter().map(|chunk| chunk.spans).collect())
+            .take_while(|spans: &Vec<u32>| !spans.is_empty())
+            .collect();
+        assert_eq!(taken, [vec![1], vec![3], vec![2, 4]]);
     }
 }

@@ -117,7 +117,7 @@ pub(crate) fn chunk(seed: u8, spans: u8, class: Class) -> Chunk {
         ..ResourceSpans::default()
     };
     let bytes = ExportTraceServiceRequest { resource_spans: vec![resource] }.encode_to_vec();
-    Chunk { bytes: Bytes::from(bytes), spans: u32::from(spans), class, reference: false }
+    Chunk { bytes: Bytes::from(bytes), spans: u32::from(spans), class, reference: false, alone: false }
 }
 
 /// The names of the spans of an encoded request, in order.
