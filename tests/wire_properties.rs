@@ -13,6 +13,7 @@ mod rewrite;
 
 use laggard::assemble::Trace;
 use laggard::otlp::batch::Batch;
+use laggard::otlp::sound;
 use laggard::otlp::span::{self, SpanFault, SpanView};
 use laggard::otlp::wire;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -205,6 +206,20 @@ proptest! {
     fn random_fields_are_judged_as_prost_does_or_carried(bytes in random_fields()) {
         check_bytes(&bytes)?;
         check_bytes(&enclosed(&bytes))?;
+    }
+
+    #[test]
+    fn a_span_that_is_sound_is_one_that_prost_decodes(
+        oracle in messages::spans(),
+        flips in vec((any::<prop::sample::Index>(), 0..8_u32), 0..4),
+    ) {
+        let mut body = oracle.encode_to_vec();
+        prop_assert!(sound::span(&body), "what prost encodes is sound");
+        for (at, bit) in flips {
+            let at = at.index(body.len());
+            body[at] ^= 1 << bit;
+        }
+        prop_assert!(!sound::span(&body) || Span::decode(&body[..]).is_ok(), "{body:02x?}");
     }
 
     #[test]
