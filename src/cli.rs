@@ -48,7 +48,7 @@ pub struct RunArgs {
 /// `laggard compare`.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// Fast traces: OTLP, JSON or protobuf; `-` is standard input
+    /// Fast traces: OTLP (JSON or protobuf), Jaeger JSON or Zipkin v2 JSON, plain or gzip; `-` is standard input
     pub fast: PathBuf,
     /// The slow trace, in the same formats
     pub slow: PathBuf,
@@ -68,6 +68,8 @@ pub enum Format {
     Text,
     /// One object.
     Json,
+    /// A page that needs nothing else.
+    Html,
 }
 
 /// `laggard replay`.

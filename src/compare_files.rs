@@ -1,5 +1,6 @@
 //! `laggard compare FAST SLOW`: the comparison of `run` on traces from files, for people and scripts.
 
+mod page;
 mod report;
 mod traces;
 
@@ -18,7 +19,7 @@ use crate::config::Config;
 use crate::decide::Decider;
 use crate::otlp::TraceId;
 use report::Report;
-use traces::Found;
+use traces::{File, Found};
 
 /// How the answer is to look.
 #[derive(Clone, Copy, Debug)]
@@ -39,14 +40,15 @@ pub fn run(args: &CompareArgs, look: Look, out: &mut dyn Write, err: &mut dyn Wr
     if args.fast == args.slow && args.fast.as_os_str() == "-" {
         return Err(Failure::Usage("laggard: standard input cannot be both FAST and SLOW".to_owned()));
     }
-    let mut fast = traces::read(&args.fast, &decider)?;
-    let slow = pick(traces::read(&args.slow, &decider)?, args)?;
+    let File { traces: mut fast, warning: of_fast } = traces::read(&args.fast, &decider)?;
+    let File { traces, warning: of_slow } = traces::read(&args.slow, &decider)?;
+    let slow = pick(traces, args)?;
     fast.retain(|fast| fast.trace.id() != slow.trace.id());
     if fast.is_empty() {
         let path = args.fast.display();
         return Err(Failure::Input(format!("{path}: holds only the slow trace, {}", slow.trace.id())));
     }
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = [of_fast, of_slow].into_iter().flatten().collect();
     let comparison = compare(&config, fast, &slow, &mut warnings)?;
     for warning in &warnings {
         writeln!(err, "laggard: {warning}")?;
@@ -54,6 +56,7 @@ pub fn run(args: &CompareArgs, look: Look, out: &mut dyn Write, err: &mut dyn Wr
     let report = Report { slow: &slow, comparison: &comparison };
     match args.format {
         Format::Json => report.write_json(out)?,
+        Format::Html => page::write(&report, &warnings, out)?,
         Format::Text => report.write_text(look, out)?,
     }
     Ok(())
@@ -110,7 +113,8 @@ fn compare(
         fast.into_iter().filter(|found| !is_same_route || found.route == slow.route).collect();
     if fast.iter().any(Found::has_error) {
         warnings.push(
-            "a trace of FAST has an error on its entry span; it may be fast because it failed".to_owned(),
+            "a trace of FAST has an error where a service was entered; it may be fast because it failed"
+                .to_owned(),
         );
     }
     let references = references(&fast, &analysis)?;

@@ -67,6 +67,7 @@ pub mod decide;
 pub mod demo;
 pub mod enrich;
 pub mod export;
+mod formats;
 mod input;
 pub mod otlp;
 pub mod pipeline;

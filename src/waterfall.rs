@@ -7,7 +7,8 @@
 //!     pre-processor preprocess-request   ###########------ 1,197.3 ms  <-- culprit
 //! ```
 
-mod layout;
+pub(crate) mod layout;
+pub(crate) mod pairs;
 
 use std::io::{self, Write};
 
@@ -15,7 +16,8 @@ use unicode_width::UnicodeWidthChar;
 
 use crate::assemble::Trace;
 use crate::otlp::{Nanos, SpanId};
-use layout::{Axis, Row};
+use layout::{Axis, Layout, Row};
+use pairs::Pair;
 
 /// More spans than this are not drawn but counted on a last line.
 pub const MAX_ROWS: usize = 40;
@@ -40,7 +42,7 @@ pub struct Waterfall<'a> {
 }
 
 /// One line of a drawing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Line {
     /// Printable characters only, at most [`Waterfall::width`] columns.
     pub text: String,
@@ -65,31 +67,44 @@ impl Waterfall<'_> {
         Ok(())
     }
 
-    /// The drawing, for callers that put two of them side by side.
-    pub fn lines(&self) -> Vec<Line> {
+    /// The drawing, a line a span.
+    fn lines(&self) -> Vec<Line> {
         let layout = layout::of(self.trace, self.entry, self.culprit, MAX_ROWS);
-        let durations: Vec<String> =
-            layout.rows.iter().map(|row| milliseconds(row.duration, layout.axis.length)).collect();
-        let total = milliseconds(layout.axis.length, layout.axis.length);
-        let columns = Columns::of(self.width, &layout.rows, &durations);
-
-        let mut lines = Vec::with_capacity(layout.rows.len() + 2);
-        let axis = format!("0{total:>width$}", width = columns.bar.saturating_sub(1));
-        lines.push(Line { text: format!("{} {axis}", fit(LEGEND, columns.name)), is_culprit: false });
-        for (row, duration) in layout.rows.iter().zip(&durations) {
-            let name = fit(&row.label(columns.name), columns.name);
-            let bar = bar(row, layout.axis, columns.bar);
-            let marker = if row.is_culprit { MARKER } else { "" };
-            let text = format!("{name} {bar} {duration:>width$}{marker}", width = columns.duration);
-            lines.push(Line { text, is_culprit: row.is_culprit });
-        }
-        if layout.hidden > 0 {
-            let plural = if layout.hidden == 1 { "" } else { "s" };
-            let text = format!("... {} more span{plural}", thousands(layout.hidden as u64));
-            lines.push(Line { text, is_culprit: false });
-        }
+        let columns = Columns::of(self.width, layout.axis.length, &[&layout]);
+        let mut lines = vec![columns.head(layout.axis)];
+        lines.extend(layout.rows.iter().map(|row| columns.line(row, layout.axis)));
+        lines.extend(more(layout.hidden));
         lines
     }
+}
+
+/// Two waterfalls in the same columns on axes of the same length, each of `width` columns: the lines of the fast and of
+/// the slow trace. Side by side, a call that both have stands in the same line of both.
+pub fn two(fast: Waterfall<'_>, slow: Waterfall<'_>, width: usize, is_side_by_side: bool) -> [Vec<Line>; 2] {
+    let layouts = [fast, slow].map(|one| layout::of(one.trace, one.entry, one.culprit, MAX_ROWS));
+    let [of_fast, of_slow] = &layouts;
+    let length = of_fast.axis.length.max(of_slow.axis.length);
+    let columns = Columns::of(width, length, &[of_fast, of_slow]);
+    let pairs = if is_side_by_side { pairs::of(&of_fast.rows, &of_slow.rows) } else { Vec::new() };
+    let lines = |layout: &Layout<'_>, half: fn(&Pair) -> Option<usize>| {
+        let axis = Axis { length, ..layout.axis };
+        let mut lines = vec![columns.head(axis)];
+        let line = |row: Option<&Row<'_>>| row.map_or_else(Line::default, |row| columns.line(row, axis));
+        if is_side_by_side {
+            lines.extend(pairs.iter().map(|pair| line(half(pair).and_then(|row| layout.rows.get(row)))));
+        } else {
+            lines.extend(layout.rows.iter().map(|row| line(Some(row))));
+        }
+        lines.extend(more(layout.hidden));
+        lines
+    };
+    [lines(of_fast, |pair| pair.fast), lines(of_slow, |pair| pair.slow)]
+}
+
+fn more(hidden: usize) -> Option<Line> {
+    let plural = if hidden == 1 { "" } else { "s" };
+    let text = format!("... {} more span{plural}", thousands(hidden as u64));
+    (hidden > 0).then_some(Line { text, is_culprit: false })
 }
 
 /// How wide each column is.
@@ -97,17 +112,40 @@ struct Columns {
     name: usize,
     bar: usize,
     duration: usize,
+    /// Of the axis; it says how exact durations are.
+    length: Nanos,
 }
 
 impl Columns {
-    fn of(width: usize, rows: &[Row<'_>], durations: &[String]) -> Self {
-        let marker = if rows.iter().any(|row| row.is_culprit) { MARKER.len() } else { 0 };
-        let duration = durations.iter().map(String::len).max().unwrap_or(0);
+    /// Columns in which all rows of `layouts` fit.
+    fn of(width: usize, length: Nanos, layouts: &[&Layout<'_>]) -> Self {
+        let rows = || layouts.iter().flat_map(|layout| &layout.rows);
+        let marker = if rows().any(|row| row.is_culprit) { MARKER.len() } else { 0 };
+        let duration = rows().map(|row| milliseconds(row.duration, length).len()).max().unwrap_or(0);
         // Two blanks stand between the three columns.
         let free = width.max(MIN_WIDTH).saturating_sub(marker + duration + 2);
-        let wanted = rows.iter().map(|row| columns_of(&row.label(free))).max().unwrap_or(0);
+        let wanted = rows().map(|row| columns_of(&row.label(free))).max().unwrap_or(0);
         let name = wanted.max(LEGEND.len()).min(free * 7 / 10);
-        Self { name, bar: free - name, duration }
+        Self { name, bar: free - name, duration, length }
+    }
+
+    /// The line above all spans.
+    fn head(&self, axis: Axis) -> Line {
+        let total = milliseconds(axis.length, self.length);
+        // Where there is no room for both ends of the axis, its length is what counts.
+        let zero = if total.len() + 2 > self.bar { "" } else { "0" };
+        let width = self.bar.saturating_sub(zero.len());
+        let text = format!("{} {zero}{total:>width$}", fit(LEGEND, self.name));
+        Line { text, is_culprit: false }
+    }
+
+    fn line(&self, row: &Row<'_>, axis: Axis) -> Line {
+        let name = fit(&row.label(self.name), self.name);
+        let bar = bar(row, axis, self.bar);
+        let duration = milliseconds(row.duration, self.length);
+        let marker = if row.is_culprit { MARKER } else { "" };
+        let text = format!("{name} {bar} {duration:>width$}{marker}", width = self.duration);
+        Line { text, is_culprit: row.is_culprit }
     }
 }
 
@@ -164,7 +202,7 @@ fn thousands(number: u64) -> String {
 }
 
 /// `text` in exactly `width` columns: padded, or cut with three dots at its end.
-fn fit(text: &str, width: usize) -> String {
+pub(crate) fn fit(text: &str, width: usize) -> String {
     let columns = columns_of(text);
     if columns <= width {
         return format!("{text}{:padding$}", "", padding = width - columns);
@@ -193,9 +231,9 @@ fn columns_of(text: &str) -> usize {
 
 /// Appends what can be shown of a name from the wire, up to `limit` columns: controls, and characters that take
 /// no column (some of them turn the direction of the text), are written as escapes.
-fn push_printable(out: &mut String, name: &[u8], limit: usize) {
+pub(crate) fn push_printable(out: &mut String, name: &[u8], limit: usize) {
     // No character is longer than four bytes, none that is shown takes no column.
-    let bytes = name.get(..name.len().min(limit * 4 + 4)).unwrap_or(&[]);
+    let bytes = name.get(..name.len().min(limit.saturating_mul(4).saturating_add(4))).unwrap_or(&[]);
     let mut columns = 0;
     for character in String::from_utf8_lossy(bytes).chars() {
         if columns > limit {

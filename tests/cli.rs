@@ -35,7 +35,7 @@ fn wrong_arguments_are_told_in_one_sentence_with_exit_code_64() {
         (&["replay"], "the following required arguments were not provided: <FILE>..."),
         (
             &["compare", "a", "b", "--format", "pdf"],
-            "invalid value 'pdf' for '--format <FORMAT>' [possible values: text, json]",
+            "invalid value 'pdf' for '--format <FORMAT>' [possible values: text, json, html]",
         ),
         (
             &["compare", "a", "b", "--trace-id", "1"],

@@ -110,9 +110,9 @@ fn text_has_the_sentence_the_table_and_both_waterfalls() {
     for part in [
         "pre-processor made it slow (own_time, confidence 0.80)\n",
         "pre-processor +775 ms of +775 ms (100.0%): own time 36.0 ms -> 811 ms in \"preprocess-request\"",
-        "service                fast ms       slow ms      added ms   share\n",
-        "pre-processor           38.000       813.000      +775.000  100.0%\n",
-        "inference-server       425.000       425.000        +0.000    0.0%\n",
+        "service            fast ms   slow ms   added ms    share\n",
+        "pre-processor       38.000   813.000   +775.000   100.0%\n",
+        "inference-server   425.000   425.000     +0.000     0.0%\n",
         "<-- culprit",
         "\nfast\n",
         "\nslow\n",
@@ -120,6 +120,58 @@ fn text_has_the_sentence_the_table_and_both_waterfalls() {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }
     assert!(!text.contains('\x1b'), "a file gets no colours");
+}
+
+fn text_at(columns: &str, args: &[&dyn AsRef<std::ffi::OsStr>]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_laggard"));
+    command.arg("compare").env_clear().env("COLUMNS", columns);
+    args.iter().for_each(|arg| drop(command.arg(arg)));
+    String::from_utf8(command.output().expect("the program starts").stdout).expect("text")
+}
+
+#[test]
+fn waterfalls_stand_side_by_side_where_there_is_room_on_one_scale() {
+    let (fast, slow) = (example("fast.otlp.json"), example("slow.otlp.json"));
+    let wide = text_at("150", &[&fast, &slow]);
+    let rows: Vec<&str> = wide
+        .lines()
+        .filter(|line| line.matches("preprocess-req").count() == 2 && line.contains(" | "))
+        .collect();
+    assert_eq!(rows.len(), 1, "the same call is on one line of both: {wide}");
+    assert!(rows[0].contains("467.2 ms") && rows[0].ends_with("1,198.2 ms  <-- culprit"), "{wide}");
+    assert!(wide.lines().all(|line| line.chars().count() <= 150), "{wide}");
+    let narrow = text_at("50", &[&fast, &slow]);
+    let expected = "\
+service        fast ms   slow ms   added ms   share
+pre-proce...    45.850   775.229   +729.379   99.7%
+inference...   421.300   422.967     +1.667    0.2%
+web-server       8.950     9.188     +0.238    0.0%
+
+fast
+# own time, - ... 1,207.4 ms
+web-server inf... ---        476.1 ms
+  pre-processo... ---        467.2 ms
+    inference-... ###        421.3 ms
+
+slow
+# own time, - ... 1,207.4 ms
+web-server inf... -------- 1,207.4 ms
+  pre-processo... #####--- 1,198.2 ms  <-- culprit
+    inference-...      ###   423.0 ms
+";
+    assert!(narrow.ends_with(expected), "{narrow}");
+}
+
+#[test]
+fn names_cannot_steer_a_terminal() {
+    let files = Files::new();
+    let hostile =
+        |number, own| trace(number, own).to_string().replace("pre-processor", r"pre\u001b[2J\u202e");
+    let fast = files.write("fast.json", hostile(1, 40));
+    let slow = files.write("slow.json", hostile(2, 815));
+    let text = text_at("100", &[&fast, &slow]);
+    assert!(text.starts_with(r"pre\u{1b}[2J\u{202e} made it slow"), "{text}");
+    assert!(!text.contains(['\x1b', '\u{202e}']), "{text}");
 }
 
 #[test]
@@ -150,6 +202,60 @@ fn every_form_of_the_same_trace_gives_the_same_answer() {
     ] {
         assert_eq!(compare(&files.write(name, content), &slow), expected, "{name}");
     }
+}
+
+/// A file of `tests/files`: the running example, a fast and a slow trace.
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files").join(name)
+}
+
+#[test]
+fn the_running_example_has_the_same_answer_and_numbers_in_every_format() {
+    let files = Files::new();
+    let gzip = |name: &str| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&fs::read(example(name)).expect("there")).expect("memory");
+        files.write(&format!("{name}.gz"), gzip.finish().expect("memory"))
+    };
+    let expected = compare(&example("fast.otlp.json"), &example("slow.otlp.json"));
+    assert_eq!(expected["service"], "pre-processor");
+    assert_eq!(expected["phase"], "start -> successful_response");
+    let rows = |key: &str| -> Vec<Value> {
+        expected["services"].as_array().expect("a list").iter().map(|row| row[key].clone()).collect()
+    };
+    assert_eq!(rows("service"), ["pre-processor", "inference-server", "web-server"]);
+    assert_eq!(rows("slow_ms"), [775.229, 422.967, 9.188], "checked by hand in the design");
+    assert_eq!(rows("fast_ms"), [45.85, 421.3, 8.95]);
+    for format in ["otlp", "tempo", "tempo-v2", "jaeger", "zipkin"] {
+        let (fast, slow) = (format!("fast.{format}.json"), format!("slow.{format}.json"));
+        assert_eq!(compare(&example(&fast), &example(&slow)), expected, "{format}");
+        assert_eq!(compare(&gzip(&fast), &gzip(&slow)), expected, "{format}, gzip");
+        assert_eq!(compare(&example("fast.otlp.json"), &example(&slow)), expected, "OTLP and {format}");
+    }
+}
+
+#[test]
+fn standard_input_is_one_of_the_files() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_laggard"));
+    command.args(["compare", "-"]).arg(example("slow.zipkin.json")).args(["--format", "json"]).env_clear();
+    command.stdin(fs::File::open(example("fast.jaeger.json")).expect("there"));
+    let output = command.output().expect("the program starts");
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(answer["service"], "pre-processor");
+}
+
+#[test]
+fn spans_that_cannot_be_read_are_said() {
+    let files = Files::new();
+    let mut slow: Value =
+        serde_json::from_slice(&fs::read(example("slow.zipkin.json")).expect("there")).expect("JSON");
+    slow.as_array_mut().expect("a list").push(json!({"traceId": "1", "id": "none"}));
+    let slow = files.write("slow.json", slow.to_string());
+    check(
+        &[&example("fast.zipkin.json"), &slow],
+        0,
+        &["slow.json: 1 span cannot be read and left out: Zipkin span none"],
+    );
 }
 
 #[test]
@@ -210,7 +316,7 @@ fn a_fast_trace_that_failed_is_used_with_a_warning() {
     failed["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["status"] = json!({"code": 2});
     let fast = files.write("fast.json", failed.to_string());
     let slow = files.write("slow.json", trace(2, 815).to_string());
-    check(&[&fast, &slow], 0, &["a trace of FAST has an error on its entry span"]);
+    check(&[&fast, &slow], 0, &["a trace of FAST has an error where a service was entered"]);
 }
 
 #[test]
@@ -218,14 +324,92 @@ fn unreadable_input_ends_with_65_and_one_sentence() {
     let files = Files::new();
     let fast = files.write("fast.json", trace(1, 40).to_string());
     for (content, words) in [
-        (&b"{\"resourceSpans\": [}"[..], "not an OTLP/JSON trace request"),
-        (b"hello", "neither OTLP/JSON nor OTLP protobuf"),
-        (b"{}", "holds no span with valid ids"),
-        (b"", "holds no span with valid ids"),
+        (&b"{\"resourceSpans\": [}"[..], "holds broken JSON: expected value at line 1 column 20"),
+        (b"{\"resourceSpans\": 1}", "is not an OTLP/JSON trace request"),
+        (
+            b"hello",
+            "holds text that is no JSON; expected traces as OTLP (JSON or protobuf), Jaeger JSON or Zipkin",
+        ),
+        (b"{\"resourceSpans\": []}", "holds no span with valid ids"),
+        (
+            b"[{\"traceId\": \"1\", \"id\": \"1\"}]",
+            "holds no span that can be read: Zipkin span 1: has no timestamp",
+        ),
+        (b"", "is empty"),
     ] {
         let output = check(&[&fast, &files.write("bad", content)], 65, &["laggard: ", "bad: ", words]);
         assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1);
     }
+    check(&[&fast, &files.write("cut.gz", b"\x1f\x8b\x08\x00cut")], 65, &["cut.gz cannot be read: "]);
     check(&[&fast, &files.0.path().join("absent")], 65, &["absent cannot be read: No such file"]);
     check(&[&fast, &fast], 65, &["holds only the slow trace"]);
+}
+
+fn page(fast: &Path, slow: &Path) -> String {
+    let output = laggard(&[&fast, &slow, &"--format", &"html"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn the_page_has_the_verdict_the_table_and_both_traces_and_loads_nothing() {
+    let page = page(&example("fast.jaeger.json"), &example("slow.zipkin.json"));
+    for part in [
+        "<h1><strong><bdi>pre-processor</bdi></strong> made it slow</h1>",
+        "<b>476 ms</b></span> <code>4bf92f3577b34da6a3ce929d0e0e4736</code>",
+        "<b>1207 ms</b></span> <code>9c1e5f7a2d8b4036b1f0c3a49e7d6251</code>",
+        "<th scope=\"row\"><bdi>pre-processor</bdi></th><td>45.850</td><td>775.229</td><td>+729.379</td>",
+        "<span>467 ms to 1198 ms</span> <b>+731 ms</b>",
+        "<b class=\"badge\">culprit</b>",
+        "<th scope=\"row\">Own time</th><td>45.9 ms</td><td>775 ms</td>",
+        "<td>12.4 ms File saved<br>15.1 ms Starting inference<br>419 ms Inference completed</td>",
+        "default-src 'none'",
+        "prefers-color-scheme: dark",
+    ] {
+        assert!(page.contains(part), "{part} is not in:\n{page}");
+    }
+    assert_eq!(page.matches("<li class=\"culprit\"").count(), 1);
+    assert_eq!(page.matches("<li class=\"").count(), 3, "a call that both have is one line");
+    for forbidden in ["http://", "https://", "<script", "src=", "@import", "url("] {
+        assert!(!page.contains(forbidden), "{forbidden} is in the page");
+    }
+}
+
+#[test]
+fn whatever_a_span_is_called_the_page_holds_no_markup_of_it() {
+    let files = Files::new();
+    let hostile = |name: &str| {
+        let evil = json!("<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&lt;\u{202e}</style>\0")
+            .to_string();
+        let text = fs::read_to_string(example(name)).expect("there");
+        let evil = evil.trim_matches('"');
+        let names = [
+            "pre-processor",
+            "preprocess-request",
+            "inference-service-post",
+            "File saved",
+            "/predict",
+            "image.width",
+        ];
+        names.iter().fold(text, |text, name| text.replace(name, &format!("{evil}{name}")))
+    };
+    for format in ["otlp", "jaeger", "zipkin"] {
+        let fast = files.write("fast.json", hostile(&format!("fast.{format}.json")));
+        let slow = files.write("slow.json", hostile(&format!("slow.{format}.json")));
+        let page = page(&fast, &slow);
+        assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&gt;"), "{format}");
+        assert!(page.contains("made it slow"), "{format}");
+        for markup in ["<script", "<img", "onerror=alert(1)>", "\u{202e}", "\0", "'>"] {
+            assert!(!page.contains(markup), "{markup:?} is in the page of {format}");
+        }
+        assert_eq!(page.matches("</style>").count(), 1, "{format}");
+    }
+}
+
+#[test]
+fn a_page_without_a_verdict_says_why() {
+    let page = page(&example("slow.otlp.json"), &example("fast.otlp.json"));
+    assert!(page.contains("<h1>Inconclusive: not slower</h1>"), "{page}");
+    assert!(page.contains("FAST took 1207 ms, SLOW 476 ms: are they swapped?"), "{page}");
+    assert!(!page.contains("<li class=\"culprit\"") && !page.contains("<strong><bdi>"), "{page}");
 }

@@ -12,13 +12,19 @@ use crate::compare::explain::time;
 use crate::compare::record::Record;
 use crate::compare::{Culprit, Outcome};
 use crate::otlp::Nanos;
-use crate::waterfall::{Line, Waterfall};
+use crate::waterfall::{self, Line, Waterfall};
 
 /// Narrower than this, two waterfalls stand below each other instead of side by side.
 const SIDE_BY_SIDE: usize = 140;
 
 /// Between two waterfalls.
 const GAP: &str = " | ";
+
+/// Between two columns of the table.
+const BETWEEN_COLUMNS: usize = 3;
+
+/// Shorter, names of services cannot be told apart.
+const LEAST_NAME: usize = 12;
 
 pub(super) struct Report<'a> {
     pub(super) slow: &'a Found,
@@ -43,13 +49,13 @@ struct TraceJson {
 
 /// A service's time on the critical path.
 #[derive(Serialize)]
-struct Row<'a> {
-    service: &'a str,
-    fast_ms: f64,
-    slow_ms: f64,
-    added_ms: f64,
+pub(super) struct Row<'a> {
+    pub(super) service: &'a str,
+    pub(super) fast_ms: f64,
+    pub(super) slow_ms: f64,
+    pub(super) added_ms: f64,
     /// Of all added time, 0..=1.
-    share: f64,
+    pub(super) share: f64,
 }
 
 impl Report<'_> {
@@ -66,31 +72,42 @@ impl Report<'_> {
         writeln!(out)
     }
 
-    pub(super) fn write_text(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
-        let Comparison { verdict, fast, fast_id, .. } = self.comparison;
-        let bold = |text: &str| if look.colour { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() };
-        let headline = match &verdict.outcome {
+    /// The answer in a few words.
+    pub(super) fn headline(&self) -> String {
+        match &self.comparison.verdict.outcome {
             Outcome::Identified(culprit) => {
                 let Culprit { service, category, confidence, .. } = culprit;
                 format!("{service} made it slow ({}, confidence {confidence:.2})", category.as_str())
             }
             Outcome::Inconclusive(reason) => format!("inconclusive ({})", reason.as_str()),
-        };
-        writeln!(out, "{}", bold(&headline))?;
-        writeln!(out, "{}", verdict.explanation)?;
+        }
+    }
+
+    pub(super) fn write_text(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
+        let Comparison { verdict, fast, fast_id, .. } = self.comparison;
+        let headline = printable(&self.headline());
+        if look.colour {
+            writeln!(out, "\x1b[1m{headline}\x1b[0m")?;
+        } else {
+            writeln!(out, "{headline}")?;
+        }
+        for line in wrapped(&printable(&verdict.explanation), look.width) {
+            writeln!(out, "{line}")?;
+        }
         writeln!(out)?;
-        writeln!(out, "route  {}", self.slow.route_name)?;
+        writeln!(out, "route  {}", printable(&self.slow.route_name))?;
         let of = |count: usize| if count > 1 { format!(", 1 of {count}") } else { String::new() };
         let count = verdict.baseline.as_ref().map_or(0, |reference| reference.count);
         writeln!(out, "fast   {fast_id}  {}{}", time(fast.ledger.duration), of(count))?;
         writeln!(out, "slow   {}  {}", self.slow.trace.id(), time(verdict.duration))?;
         writeln!(out)?;
-        self.write_table(out)?;
+        self.write_table(look, out)?;
         writeln!(out)?;
         self.write_waterfalls(look, out)
     }
 
-    fn rows(&self) -> Vec<Row<'_>> {
+    /// A row a service, the one that added most first.
+    pub(super) fn rows(&self) -> Vec<Row<'_>> {
         let Comparison { findings, verdict, fast, .. } = self.comparison;
         let added = verdict.duration as f64 - fast.ledger.duration as f64;
         let mut rows: Vec<Row<'_>> = findings
@@ -109,27 +126,31 @@ impl Report<'_> {
     }
 
     /// Exclusive time on the critical path: each column adds up to its trace's duration.
-    fn write_table(&self, out: &mut dyn Write) -> io::Result<()> {
-        let rows = self.rows();
-        let name = rows.iter().map(|row| row.service.width()).max().unwrap_or(0).max("service".len());
-        let pad = |text: &str| " ".repeat(name.saturating_sub(text.width()));
-        writeln!(
-            out,
-            "service{}  {:>12}  {:>12}  {:>12}  {:>6}",
-            pad("service"),
-            "fast ms",
-            "slow ms",
-            "added ms",
-            "share"
-        )?;
-        for row in rows {
+    fn write_table(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
+        let mut lines = vec![["service", "fast ms", "slow ms", "added ms", "share"].map(str::to_owned)];
+        lines.extend(self.rows().into_iter().map(|row| {
             let Row { service, fast_ms, slow_ms, added_ms, share } = row;
             let share = format!("{:.1}%", share * 100.0);
-            writeln!(
-                out,
-                "{service}{}  {fast_ms:>12.3}  {slow_ms:>12.3}  {added_ms:>+12.3}  {share:>6}",
-                pad(service)
-            )?;
+            let [fast, slow] = [fast_ms, slow_ms].map(|ms| format!("{ms:.3}"));
+            [printable(service), fast, slow, format!("{added_ms:+.3}"), share]
+        }));
+        let widest =
+            |at: usize| lines.iter().filter_map(|line| Some(line.get(at)?.width())).max().unwrap_or(0);
+        let numbers: usize = (1..5).map(|at| widest(at) + BETWEEN_COLUMNS).sum();
+        // Names give way first, as far as they can still be told apart.
+        let name = widest(0).min(look.width.saturating_sub(numbers).max(LEAST_NAME));
+        for line in &lines {
+            let mut text = String::new();
+            for (at, cell) in line.iter().enumerate() {
+                match at {
+                    0 => text.push_str(&waterfall::fit(cell, name)),
+                    _ => {
+                        text.extend(std::iter::repeat_n(' ', widest(at) + BETWEEN_COLUMNS - cell.width()));
+                        text.push_str(cell);
+                    }
+                }
+            }
+            writeln!(out, "{text}")?;
         }
         Ok(())
     }
@@ -144,13 +165,16 @@ impl Report<'_> {
         let width = if is_wide { (look.width - GAP.len()) / 2 } else { look.width };
         let fast = Waterfall { trace: &fast.trace, entry: fast.entry, culprit: None, width };
         let slow = Waterfall { trace: &self.slow.trace, entry: self.slow.entry, culprit, width };
+        let [fast, slow] = waterfall::two(fast, slow, width, is_wide);
         if !is_wide {
-            writeln!(out, "fast")?;
-            fast.write(out, look.colour)?;
-            writeln!(out, "\nslow")?;
-            return slow.write(out, look.colour);
+            for (name, lines) in [("fast", fast), ("\nslow", slow)] {
+                writeln!(out, "{name}")?;
+                for line in &lines {
+                    writeln!(out, "{}", coloured(line, look.colour))?;
+                }
+            }
+            return Ok(());
         }
-        let (fast, slow) = (fast.lines(), slow.lines());
         writeln!(out, "fast{}{GAP}slow", " ".repeat(width - "fast".len()))?;
         for at in 0..fast.len().max(slow.len()) {
             let left = fast.get(at).map_or("", |line| line.text.as_str());
@@ -160,6 +184,28 @@ impl Report<'_> {
         }
         Ok(())
     }
+}
+
+/// Nothing of it can steer a terminal.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    waterfall::push_printable(&mut printable, text.as_bytes(), usize::MAX);
+    printable
+}
+
+/// Broken at blanks, so that no line is wider; a longer word has a line of its own.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.width() + 1 + word.width() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn coloured(line: &Line, colour: bool) -> String {

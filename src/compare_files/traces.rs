@@ -1,4 +1,4 @@
-//! The traces in a file: OTLP/JSON in any of its shapes, or OTLP protobuf; which one, the content tells.
+//! The traces in a file of any format, each with its entry span and route.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -7,11 +7,12 @@ use std::path::Path;
 use crate::assemble::Trace;
 use crate::cli::Failure;
 use crate::decide::{Candidate, Decider, Judgement, RouteId, Shape, entry};
+use crate::formats::{self, Content};
 use crate::input;
-use crate::otlp::json;
+use crate::otlp::span::SpanHead;
 
 /// A larger file, decompressed, is no trace that anyone looks at; in bytes.
-const LARGEST: u64 = 1 << 30;
+const LARGEST: u64 = 256 << 20;
 
 /// A trace with its entry span and route.
 #[derive(Debug)]
@@ -30,9 +31,12 @@ impl Found {
         self.trace.span(self.entry).map_or(0, |span| span.head.duration())
     }
 
-    /// Whether the request failed.
+    /// Whether the request failed: ERROR on its entry span, or where any service was entered.
     pub(super) fn has_error(&self) -> bool {
-        self.trace.span(self.entry).is_some_and(|span| span.head.is_error)
+        let is_failure = |(index, head): (usize, &SpanHead)| {
+            head.is_error && (index == self.entry || head.kind.is_entry())
+        };
+        self.trace.heads().enumerate().any(is_failure)
     }
 
     /// The names of its services, ordered.
@@ -43,51 +47,41 @@ impl Found {
     }
 }
 
-/// Every trace of a file, by trace id.
+/// The traces of one file.
+#[derive(Debug)]
+pub(super) struct File {
+    /// By trace id.
+    pub(super) traces: Vec<Found>,
+    /// What the reader should know of it.
+    pub(super) warning: Option<String>,
+}
+
+/// Every trace of a file.
 ///
 /// # Errors
 /// [`Failure::Input`] when it cannot be read, is of no known format, or holds no span.
-pub(super) fn read(path: &Path, decider: &Decider) -> Result<Vec<Found>, Failure> {
+pub(super) fn read(path: &Path, decider: &Decider) -> Result<File, Failure> {
     let wrong = |problem: &str| Failure::Input(format!("{}: {problem}", path.display()));
     let mut content = Vec::new();
     let opened = input::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut content));
     opened.map_err(|error| Failure::Input(format!("{} cannot be read: {error}", path.display())))?;
     if content.len() as u64 > LARGEST {
-        return Err(wrong("larger than 1 GiB"));
+        return Err(wrong("larger than 256 MiB"));
     }
-    let request = if content.trim_ascii_start().first() == Some(&b'{') {
-        from_json(&content).map_err(|problem| wrong(&problem))?
-    } else {
-        content
-    };
-    let traces = Trace::all_in(&request)
-        .map_err(|_| wrong("neither OTLP/JSON nor OTLP protobuf"))?
-        .into_iter()
-        .filter_map(|trace| found(trace, decider));
-    let traces: Vec<Found> = traces.collect();
-    if traces.is_empty() {
-        return Err(wrong("holds no span with valid ids"));
-    }
-    Ok(traces)
-}
-
-/// One request, or one a line. Requests are put together by appending them, so the spans of a trace meet.
-fn from_json(content: &[u8]) -> Result<Vec<u8>, String> {
-    let whole = match json::to_protobuf(content) {
-        Ok(decoded) => return Ok(decoded.request),
-        Err(error) => error,
-    };
-    let mut all = Vec::new();
-    let lines = content.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-    for (number, line) in lines.enumerate() {
-        match json::to_protobuf(line) {
-            Ok(decoded) => all.extend_from_slice(&decoded.request),
-            // A single document over many lines: what is wrong with the whole says more.
-            Err(_) if number == 0 => return Err(whole.to_string()),
-            Err(error) => return Err(format!("request {}: {error}", number + 1)),
+    let Content { traces, refused, fault } = formats::read(&content).map_err(|problem| wrong(&problem))?;
+    let fault = fault.unwrap_or_default();
+    let traces: Vec<Found> = traces.into_iter().filter_map(|trace| found(trace, decider)).collect();
+    match (traces.is_empty(), refused) {
+        (true, 0) => Err(wrong("holds no span with valid ids")),
+        (true, _) => Err(wrong(&format!("holds no span that can be read: {fault}"))),
+        (false, 0) => Ok(File { traces, warning: None }),
+        (false, _) => {
+            let plural = if refused == 1 { "" } else { "s" };
+            let path = path.display();
+            let warning = format!("{path}: {refused} span{plural} cannot be read and left out: {fault}");
+            Ok(File { traces, warning: Some(warning) })
         }
     }
-    Ok(all)
 }
 
 fn found(trace: Trace, decider: &Decider) -> Option<Found> {

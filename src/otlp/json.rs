@@ -12,6 +12,8 @@ mod messages;
 mod object;
 mod scalar;
 
+use std::borrow::Cow;
+
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -58,6 +60,11 @@ pub fn to_protobuf(json: &[u8]) -> Result<Decoded, JsonError> {
         decoded.put_resource_spans(resource_spans);
     }
     Ok(decoded)
+}
+
+/// The text with U+FFFD for what is no UTF-8 and for escapes of lone surrogates, which Go and JavaScript write.
+pub(crate) fn mend(json: &[u8]) -> Cow<'_, str> {
+    scalar::mend(json)
 }
 
 /// The request down to its spans, which are text still.

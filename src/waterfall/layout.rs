@@ -2,24 +2,25 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::push_printable;
 use crate::assemble::Trace;
 use crate::otlp::{Nanos, SpanId};
 
 /// The stretch of time that is drawn.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Axis {
-    pub(super) start: Nanos,
+pub(crate) struct Axis {
+    pub(crate) start: Nanos,
     /// At least 1.
-    pub(super) length: Nanos,
+    pub(crate) length: Nanos,
 }
 
 impl Axis {
-    pub(super) fn end(self) -> Nanos {
+    pub(crate) fn end(self) -> Nanos {
         self.start.saturating_add(self.length)
     }
 
     /// Which of `cells` boundaries is nearest to a moment: 0 before the axis, `cells` behind it.
-    pub(super) fn cell(self, moment: Nanos, cells: usize) -> usize {
+    pub(crate) fn cell(self, moment: Nanos, cells: usize) -> usize {
         let offset = u128::from(moment.saturating_sub(self.start).min(self.length));
         let length = u128::from(self.length);
         let nearest = (offset * cells as u128 * 2 + length) / (length * 2);
@@ -29,41 +30,61 @@ impl Axis {
 
 /// A span to draw.
 #[derive(Debug)]
-pub(super) struct Row<'a> {
-    pub(super) depth: usize,
-    pub(super) service: &'a [u8],
-    pub(super) name: &'a [u8],
-    pub(super) start: Nanos,
-    pub(super) end: Nanos,
-    pub(super) duration: Nanos,
-    pub(super) is_culprit: bool,
+pub(crate) struct Row<'a> {
+    /// Its index in the trace.
+    pub(crate) span: usize,
+    pub(crate) depth: usize,
+    pub(crate) service: &'a [u8],
+    pub(crate) name: &'a [u8],
+    pub(crate) start: Nanos,
+    pub(crate) end: Nanos,
+    pub(crate) duration: Nanos,
+    pub(crate) is_culprit: bool,
     /// Start and end of each child, drawn or not.
-    pub(super) children: Vec<(Nanos, Nanos)>,
+    pub(crate) children: Vec<(Nanos, Nanos)>,
 }
 
 impl Row<'_> {
     /// Indentation, service and name; no longer than a little more than `limit` columns.
-    pub(super) fn label(&self, limit: usize) -> String {
+    pub(crate) fn label(&self, limit: usize) -> String {
         // Half of the column stays for the names, however deep the tree is.
         let mut label = " ".repeat((self.depth * 2).min(limit / 2));
-        super::push_printable(&mut label, self.service, limit);
+        push_printable(&mut label, self.service, limit);
         label.push(' ');
-        super::push_printable(&mut label, self.name, limit);
+        push_printable(&mut label, self.name, limit);
         label
+    }
+
+    /// The stretches of time in which no child is at work, in order.
+    pub(crate) fn own(&self) -> Vec<(Nanos, Nanos)> {
+        let mut children = self.children.clone();
+        children.sort_unstable();
+        let mut own = Vec::new();
+        let mut from = self.start;
+        for (start, end) in children {
+            if start.min(self.end) > from {
+                own.push((from, start.min(self.end)));
+            }
+            from = from.max(end);
+        }
+        if self.end > from {
+            own.push((from, self.end));
+        }
+        own
     }
 }
 
 /// What to draw.
 #[derive(Debug)]
-pub(super) struct Layout<'a> {
-    pub(super) axis: Axis,
-    pub(super) rows: Vec<Row<'a>>,
+pub(crate) struct Layout<'a> {
+    pub(crate) axis: Axis,
+    pub(crate) rows: Vec<Row<'a>>,
     /// How many spans are not among the rows.
-    pub(super) hidden: usize,
+    pub(crate) hidden: usize,
 }
 
 /// Lays out at most `max_rows` spans: the culprit with its callers, then the longest ones.
-pub(super) fn of(trace: &Trace, entry: usize, culprit: Option<SpanId>, max_rows: usize) -> Layout<'_> {
+pub(crate) fn of(trace: &Trace, entry: usize, culprit: Option<SpanId>, max_rows: usize) -> Layout<'_> {
     let tree = Tree::of(trace);
     let culprit = culprit.and_then(|id| trace.heads().position(|head| head.span_id == id));
     let drawn = tree.choose(trace, culprit, max_rows);
@@ -76,6 +97,7 @@ pub(super) fn of(trace: &Trace, entry: usize, culprit: Option<SpanId>, max_rows:
             let child = |child: &usize| trace.span(*child).map(|child| (child.head.start, child.head.end));
             let children = tree.children.get(place.span).map_or(&[][..], Vec::as_slice);
             Some(Row {
+                span: place.span,
                 depth: place.depth,
                 service: match trace.service_of(place.span) {
                     b"" => b"unknown_service",
