@@ -30,7 +30,8 @@
 //! - [`pipeline`]: assemble to enrich as one synchronous object. `run` drives it with arrivals and ticks, `replay` with
 //!   recorded requests on event time.
 //! - [`app`]: binds, spawns, reads the clock, stops everything in the order of data flow.
-//! - [`replay`], [`compare_files`]: the two commands that read files; `input` opens these under a size limit.
+//! - [`replay`], [`compare_files`]: the two commands that read files; `input` opens these under a size limit, `formats`
+//!   reads what Jaeger, Zipkin and Tempo hand out.
 //! - [`config`], [`cli`], [`admin`], [`telemetry`]: what an operator sets, types and sees.
 //! - [`demo`], [`waterfall`], [`template`]: the demonstration, a trace drawn as text, names made low-cardinality.
 //!

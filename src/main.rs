@@ -72,7 +72,9 @@ fn runtime() -> io::Result<Runtime> {
 /// What the terminal can show; a file gets plain text.
 fn look() -> Look {
     const USUAL_WIDTH: usize = 100;
-    let width = variable("COLUMNS").and_then(|columns| columns.parse().ok()).unwrap_or(USUAL_WIDTH);
+    let told = variable("COLUMNS").and_then(|columns| columns.parse().ok());
+    let measured = || terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into());
+    let width = told.or_else(measured).unwrap_or(USUAL_WIDTH);
     Look { width, colour: io::stdout().is_terminal() && variable("NO_COLOR").is_none() }
 }
 

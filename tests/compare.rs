@@ -122,17 +122,16 @@ fn text_has_the_sentence_the_table_and_both_waterfalls() {
     assert!(!text.contains('\x1b'), "a file gets no colours");
 }
 
-fn text_at(columns: &str, args: &[&dyn AsRef<std::ffi::OsStr>]) -> String {
+fn text_at(columns: &str, fast: &Path, slow: &Path) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_laggard"));
-    command.arg("compare").env_clear().env("COLUMNS", columns);
-    args.iter().for_each(|arg| drop(command.arg(arg)));
+    command.arg("compare").args([fast, slow]).env_clear().env("COLUMNS", columns);
     String::from_utf8(command.output().expect("the program starts").stdout).expect("text")
 }
 
 #[test]
 fn waterfalls_stand_side_by_side_where_there_is_room_on_one_scale() {
     let (fast, slow) = (example("fast.otlp.json"), example("slow.otlp.json"));
-    let wide = text_at("150", &[&fast, &slow]);
+    let wide = text_at("150", &fast, &slow);
     let rows: Vec<&str> = wide
         .lines()
         .filter(|line| line.matches("preprocess-req").count() == 2 && line.contains(" | "))
@@ -140,7 +139,7 @@ fn waterfalls_stand_side_by_side_where_there_is_room_on_one_scale() {
     assert_eq!(rows.len(), 1, "the same call is on one line of both: {wide}");
     assert!(rows[0].contains("467.2 ms") && rows[0].ends_with("1,198.2 ms  <-- culprit"), "{wide}");
     assert!(wide.lines().all(|line| line.chars().count() <= 150), "{wide}");
-    let narrow = text_at("50", &[&fast, &slow]);
+    let narrow = text_at("50", &fast, &slow);
     let expected = "\
 service        fast ms   slow ms   added ms   share
 pre-proce...    45.850   775.229   +729.379   99.7%
@@ -169,7 +168,7 @@ fn names_cannot_steer_a_terminal() {
         |number, own| trace(number, own).to_string().replace("pre-processor", r"pre\u001b[2J\u202e");
     let fast = files.write("fast.json", hostile(1, 40));
     let slow = files.write("slow.json", hostile(2, 815));
-    let text = text_at("100", &[&fast, &slow]);
+    let text = text_at("100", &fast, &slow);
     assert!(text.starts_with(r"pre\u{1b}[2J\u{202e} made it slow"), "{text}");
     assert!(!text.contains(['\x1b', '\u{202e}']), "{text}");
 }

@@ -50,7 +50,7 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
          <div class=\"lanes\">\n<div class=\"axis\" aria-hidden=\"true\"><span class=\"ticks\">"
     )?;
     let step = tick(length);
-    for at in (0..).map(|number| number * step).take_while(|at| *at <= length) {
+    for at in (0..=length / step).map(|number| number * step) {
         write!(out, "<span style=\"left:{:.2}%\">{}</span>", percent(at, length), short(at))?;
     }
     writeln!(out, "</span></div>\n<ol role=\"list\" style=\"--step:{:.3}%\">", percent(step, length))?;
@@ -272,5 +272,24 @@ fn short(nanos: Nanos) -> String {
         10_000_000_000.. => format!("{} s", trimmed(nanos as f64 / 1e9)),
         1_000.. => format!("{} ms", trimmed(nanos as f64 / 1e6)),
         _ => format!("{nanos} ns"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_few() {
+        for (length, expected, label) in [
+            (1_207_384_000, 200_000_000, "200 ms"),
+            (7, 1, "1 ns"),
+            (10_500, 2_000, "0.002 ms"),
+            (95_000_000_000, 20_000_000_000, "20 s"),
+            (u64::MAX, 5_000_000_000_000_000_000, "5000000000 s"),
+        ] {
+            let step = tick(length);
+            assert_eq!((step, short(step).as_str()), (expected, label));
+        }
     }
 }
