@@ -8,13 +8,16 @@ mod histogram;
 mod identity;
 pub mod route;
 pub mod sample;
+mod shapes;
 pub mod threshold;
+mod usual;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use route::{Routes, SlowRule};
 
-pub use route::RouteId;
+pub use route::{Basis, RouteId, RouteReport};
+pub use shapes::ShapeReport;
 
 use crate::config;
 use crate::otlp::span::SpanView;
@@ -89,6 +92,10 @@ pub struct Judged {
     pub route: RouteId,
     /// Nanoseconds; `None` while the route is learning.
     pub threshold: Option<Nanos>,
+    /// Where the threshold, or its absence, comes from.
+    pub basis: Basis,
+    /// The trace's shape, where it was looked at.
+    pub shape: Option<u64>,
     /// Whether the trace is worth a verdict.
     pub is_notable: bool,
     /// Whether it may become a reference.
@@ -103,11 +110,28 @@ impl Decider {
         Self { sample: sample.clone(), routes: Mutex::new(Routes::new(slow)) }
     }
 
+    /// Forgets routes and shapes after so long without a trace, instead of after 6 hours.
+    #[must_use]
+    pub fn forgetting_after(self, idle: std::time::Duration) -> Self {
+        self.routes().forget_after(Nanos::try_from(idle.as_nanos()).unwrap_or(Nanos::MAX));
+        self
+    }
+
+    /// Does what is due to be done now and then: forgets idle routes.
+    pub fn tick(&self, now: Nanos) {
+        self.routes().forget_idle(now);
+    }
+
+    /// What is known of each route.
+    pub fn reports(&self) -> Vec<RouteReport> {
+        self.routes().reports()
+    }
+
     /// Judges a trace at `now`, in nanoseconds of the clock that all calls share. A trace is counted, and teaches its
     /// route, when it is decided, not when it is looked at.
     pub fn judge(&self, now: Nanos, candidate: &Candidate<'_>, shape: Shape) -> Judgement {
         let mut routes = self.routes();
-        let (route, found) = routes.find(candidate);
+        let (route, found) = routes.find(now, candidate);
         let (shape, is_sampled) = match shape {
             Shape::Known { shape, is_sampled } => (Some(shape), is_sampled),
             Shape::Unknown => {
@@ -119,7 +143,8 @@ impl Decider {
                 (None, false)
             }
         };
-        let rule = found.rule(now, shape);
+        let (rule, basis) = found.rule(now, shape);
+        found.count();
         let is_slow = match rule {
             SlowRule::Never => false,
             SlowRule::Above(threshold) => candidate.duration > threshold,
@@ -127,7 +152,8 @@ impl Decider {
         };
         let is_error = candidate.span.head.is_error;
         if !candidate.is_fragment && !is_error {
-            found.learn(now, candidate.duration, shape);
+            // Others were looked at because of how long they took, and would teach a shape just that.
+            found.learn(now, candidate.duration, shape.filter(|_| is_sampled));
         }
         let is_learning = rule == SlowRule::Learning;
         let decided = match () {
@@ -144,6 +170,8 @@ impl Decider {
             decided,
             route,
             threshold,
+            basis,
+            shape,
             is_notable: is_slow || (is_learning && candidate.duration > NOTABLE_WHILE_LEARNING),
             is_reference: is_sampled && !is_slow && !is_error && !candidate.is_fragment,
             is_sampled,

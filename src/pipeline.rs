@@ -86,8 +86,14 @@ impl Pipeline {
         metrics.budget_bytes.set(Part::Baseline, limits.baseline);
         Self {
             assembler: Assembler::new(Settings::new(&config.assemble), shards),
+<<<<<<< HEAD
             decider: Decider::new(&config.slow, &config.sample),
             comparer: Comparer::new(&config.compare, &config.baseline, &config.slow.learned, limits.baseline),
+=======
+            decider: Decider::new(&config.slow, &config.sample)
+                .forgetting_after(config.baseline.time_to_live),
+            comparer: Comparer::new(&config.compare, &config.baseline, limits.baseline),
+>>>>>>> 94729af (Learn thresholds from the first seconds on; forget idle routes; measure weeks of traffic)
             forwarded: Forwarded::default(),
             enrich: config.enrich.clone(),
             dry_run: config.sample.dry_run,
@@ -156,6 +162,7 @@ impl Pipeline {
     /// Does what has to be done now and then, and publishes what is held and used.
     pub fn tick(&self, now: Nanos) {
         self.comparer.tick(now);
+        self.decider.tick(now);
         self.publish();
     }
 

@@ -1,27 +1,31 @@
 //! The routes seen so far: which rule each is judged by, and what it has learned.
 //!
-//! Bounded: at most `MAX_ROUTES` routes of at most `MAX_SHAPES` shapes each. Requests of further routes share
-//! [`RouteId::OTHER`], which is judged like a route of its own and never serves as a baseline.
+//! Bounded: at most `MAX_ROUTES` routes of a few shapes each. Requests of further routes share [`RouteId::OTHER`], which
+//! is judged like a route of its own and never serves as a baseline. Once half of the places are taken, routes without
+//! traces for `baseline.time_to_live` are forgotten, so that a flood of unique names does not hold them for ever.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Candidate;
 use super::identity::{kind_name, put_route};
+use super::shapes::{ShapeReport, Shapes};
 use super::threshold::{Durations, Learning};
 use crate::config::{self, Threshold};
 use crate::otlp::{Nanos, TraceId};
 
 const MAX_ROUTES: usize = 2_000;
-const MAX_SHAPES: usize = 8;
 
 /// Learning looks at so many traces of a route in a second: a percentile needs hundreds, not millions.
 const LEARN_PER_SECOND: u64 = 50;
 
 const SECOND: Nanos = 1_000_000_000;
 
-/// How fast the recent share of a shape forgets: half in this time.
-const SHARE_HALF_LIFE: Nanos = 120 * SECOND;
+/// Idle routes are looked for this often.
+const SWEEP_EVERY: Nanos = 60 * SECOND;
+
+/// The longest service name that a route is told apart by, in bytes.
+const LONGEST_SERVICE: usize = 256;
 
 /// A route, by its number; numbers are not reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,13 +47,50 @@ pub(super) enum SlowRule {
     Learning,
 }
 
+/// What a route's rule comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// `slow.routes` says that it is never slow.
+    Ignored,
+    /// `slow.threshold`, or an exception in `slow.routes`.
+    Fixed,
+    /// Learned from all of the route's traces.
+    Route,
+    /// Learned from the traces of its shape.
+    Shape,
+    /// Not known yet.
+    Learning,
+}
+
+/// What is known of a route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteReport {
+    /// Its number.
+    pub id: RouteId,
+    /// `SERVICE ROUTE`.
+    pub name: String,
+    /// What traces are held against, where their shape says nothing else.
+    pub basis: Basis,
+    /// Nanoseconds.
+    pub threshold: Option<Nanos>,
+    /// Traces judged.
+    pub traces: u64,
+    /// Its shapes.
+    pub shapes: Vec<ShapeReport>,
+}
+
 #[derive(Debug)]
 pub(super) struct Routes {
     learning: Learning,
     threshold: Threshold,
     overrides: Vec<config::RouteOverride>,
     by_key: HashMap<String, RouteId, foldhash::fast::RandomState>,
-    routes: Vec<Route>,
+    routes: HashMap<RouteId, Route, foldhash::fast::RandomState>,
+    other: Route,
+    last_id: u32,
+    /// The latest moment that a trace was judged at.
+    latest: Nanos,
+    swept_at: Nanos,
     /// Scratch space for a key, so that finding a known route allocates nothing.
     key: String,
 }
@@ -63,29 +104,40 @@ pub(super) struct Route {
     durations: Durations,
     sample: FairSample,
     shapes: Shapes,
+    last_seen: Nanos,
+    traces: u64,
 }
 
 impl Routes {
     pub(super) fn new(slow: &config::Slow) -> Self {
         let learning = Learning::new(&slow.learned);
-        let mut routes = Self {
+        let rules = Rules { learning: &learning, threshold: slow.threshold, overrides: &slow.routes };
+        Self {
             learning,
             threshold: slow.threshold,
             overrides: slow.routes.clone(),
             by_key: HashMap::default(),
-            routes: Vec::new(),
+            routes: HashMap::default(),
+            other: rules.route("_other", "", "_other"),
+            last_id: 0,
+            latest: 0,
+            swept_at: 0,
             key: String::new(),
-        };
-        let other = routes.new_route("_other", "", "_other");
-        routes.routes.push(other);
-        routes
+        }
+    }
+
+    pub(super) fn forget_after(&mut self, nanos: Nanos) {
+        self.learning.forget_after = nanos;
+        self.other.learning.forget_after = nanos;
     }
 
     /// The route of a candidate; a new one is made while there is room.
-    pub(super) fn find(&mut self, candidate: &Candidate<'_>) -> (RouteId, &mut Route) {
+    pub(super) fn find(&mut self, now: Nanos, candidate: &Candidate<'_>) -> (RouteId, &mut Route) {
+        self.latest = self.latest.max(now);
         let mut key = std::mem::take(&mut self.key);
         key.clear();
-        let service = String::from_utf8_lossy(candidate.service);
+        let service = candidate.service.get(..LONGEST_SERVICE).unwrap_or(candidate.service);
+        let service = String::from_utf8_lossy(service);
         // A unit separator, which no name holds, keeps the parts apart.
         for part in [&*service, kind_name(candidate.span.head.kind)] {
             key.push_str(part);
@@ -95,22 +147,88 @@ impl Routes {
         put_route(&candidate.span, &mut key);
         let id = match self.by_key.get(key.as_str()) {
             Some(id) => *id,
-            None if self.by_key.len() >= MAX_ROUTES => RouteId::OTHER,
-            None => {
-                let route = key.get(route_at..).unwrap_or("");
-                let new = self.new_route(&format!("{service} {route}"), &service, route);
-                self.routes.push(new);
-                let id = RouteId(u32::try_from(self.routes.len() - 1).unwrap_or(0));
-                self.by_key.insert(key.clone(), id);
-                id
-            }
+            None => self.make(now, &key, &service, route_at),
         };
         self.key = key;
-        let index = if (id.0 as usize) < self.routes.len() { id.0 as usize } else { 0 };
-        (id, self.routes.get_mut(index).expect("route 0 exists from the start, and an index is checked"))
+        let route = self.routes.get_mut(&id).unwrap_or(&mut self.other);
+        route.last_seen = route.last_seen.max(now);
+        (id, route)
     }
 
-    fn new_route(&self, name: &str, service: &str, route: &str) -> Route {
+    fn make(&mut self, now: Nanos, key: &str, service: &str, route_at: usize) -> RouteId {
+        self.forget_idle(now);
+        if self.routes.len() >= MAX_ROUTES || self.last_id == u32::MAX {
+            return RouteId::OTHER;
+        }
+        self.last_id += 1;
+        let id = RouteId(self.last_id);
+        let route = key.get(route_at..).unwrap_or("");
+        let rules =
+            Rules { learning: &self.learning, threshold: self.threshold, overrides: &self.overrides };
+        self.routes.insert(id, rules.route(&format!("{service} {route}"), service, route));
+        self.by_key.insert(key.to_owned(), id);
+        id
+    }
+
+    /// Forgets idle routes, if there are many and it was not done just now.
+    pub(super) fn forget_idle(&mut self, now: Nanos) {
+        if self.routes.len() < MAX_ROUTES / 2 || now.saturating_sub(self.swept_at) < SWEEP_EVERY {
+            return;
+        }
+        self.swept_at = now;
+        let forget_after = self.learning.forget_after;
+        self.routes.retain(|_, route| now.saturating_sub(route.last_seen) < forget_after);
+        let routes = &self.routes;
+        self.by_key.retain(|_, id| routes.contains_key(id));
+        self.routes.shrink_to(self.routes.len() * 2);
+        self.by_key.shrink_to(self.by_key.len() * 2);
+    }
+
+    pub(super) fn by_state(&self) -> (usize, usize) {
+        let learning =
+            self.routes.values().filter(|route| route.rule(0, None).0 == SlowRule::Learning).count();
+        (self.routes.len() - learning, learning)
+    }
+
+    pub(super) fn name(&self, route: RouteId) -> String {
+        self.routes.get(&route).map_or_else(|| "_other".to_owned(), |route| route.name.clone())
+    }
+
+    pub(super) fn trust_shapes(&mut self) {
+        for route in self.routes.values_mut() {
+            route.shapes.trust();
+        }
+    }
+
+    /// What is known of each route, by name; `_other` last, if it was needed.
+    pub(super) fn reports(&self) -> Vec<RouteReport> {
+        let mut reports: Vec<RouteReport> =
+            self.routes.iter().map(|(id, route)| route.report(*id, self.latest)).collect();
+        reports.sort_by(|one, other| (&one.name, one.id).cmp(&(&other.name, other.id)));
+        if self.other.traces > 0 {
+            reports.push(self.other.report(RouteId::OTHER, self.latest));
+        }
+        reports
+    }
+
+    pub(super) fn used_bytes(&self) -> u64 {
+        let keys: usize = self.by_key.keys().map(String::capacity).sum();
+        let slots = self.routes.capacity() * (size_of::<(RouteId, Route)>() + 1)
+            + self.by_key.capacity() * (size_of::<(String, RouteId)>() + 1);
+        let routes: u64 = self.routes.values().map(Route::allocated).sum();
+        (keys + slots) as u64 + routes + self.other.allocated()
+    }
+}
+
+/// What a new route's own rule is made from.
+struct Rules<'a> {
+    learning: &'a Learning,
+    threshold: Threshold,
+    overrides: &'a [config::RouteOverride],
+}
+
+impl Rules<'_> {
+    fn route(&self, name: &str, service: &str, route: &str) -> Route {
         let exception = self.overrides.iter().find(|rule| {
             (rule.service.is_empty() || glob(&rule.service, service))
                 && (rule.route.is_empty() || glob(&rule.route, route))
@@ -127,42 +245,13 @@ impl Routes {
         Route {
             name: name.to_owned(),
             fixed,
-            learning: self.learning,
+            learning: *self.learning,
             durations: Durations::default(),
             sample: FairSample::default(),
             shapes: Shapes::default(),
+            last_seen: 0,
+            traces: 0,
         }
-    }
-
-    pub(super) fn by_state(&self) -> (usize, usize) {
-        let seen = self.routes.iter().skip(1);
-        let learned = seen.clone().filter(|route| route.rule(0, None) != SlowRule::Learning).count();
-        (learned, seen.count() - learned)
-    }
-
-    pub(super) fn name(&self, route: RouteId) -> String {
-        self.routes.get(route.0 as usize).map_or_else(|| "_other".to_owned(), |route| route.name.clone())
-    }
-
-    pub(super) fn trust_shapes(&mut self) {
-        for route in &mut self.routes {
-            for shape in &mut route.shapes.known {
-                shape.is_trusted = true;
-            }
-        }
-    }
-
-    pub(super) fn used_bytes(&self) -> u64 {
-        let routes: u64 = self
-            .routes
-            .iter()
-            .map(|route| {
-                let shapes: u64 = route.shapes.known.iter().map(|shape| shape.durations.allocated()).sum();
-                let fixed = size_of::<Route>() + route.name.capacity() * 2 + size_of::<(String, RouteId)>();
-                fixed as u64 + route.durations.allocated() + shapes
-            })
-            .sum();
-        routes
     }
 }
 
@@ -171,13 +260,20 @@ fn above(threshold: Duration) -> SlowRule {
 }
 
 impl Route {
-    /// What a trace is held against; `shape` where it is known.
-    pub(super) fn rule(&self, now: Nanos, shape: Option<u64>) -> SlowRule {
-        if let Some(fixed) = self.fixed {
-            return fixed;
+    /// What a trace is held against, and why; `shape` where it is known.
+    pub(super) fn rule(&self, now: Nanos, shape: Option<u64>) -> (SlowRule, Basis) {
+        match self.fixed {
+            Some(SlowRule::Never) => return (SlowRule::Never, Basis::Ignored),
+            Some(fixed) => return (fixed, Basis::Fixed),
+            None => {}
         }
-        let own = shape.and_then(|shape| self.shapes.threshold(shape, now, &self.learning));
-        own.or_else(|| self.durations.threshold()).map_or(SlowRule::Learning, SlowRule::Above)
+        if let Some(own) = shape.and_then(|shape| self.shapes.threshold(shape, now, &self.learning)) {
+            return (SlowRule::Above(own), Basis::Shape);
+        }
+        match self.durations.threshold() {
+            Some(threshold) => (SlowRule::Above(threshold), Basis::Route),
+            None => (SlowRule::Learning, Basis::Learning),
+        }
     }
 
     pub(super) fn has_fixed_rule(&self) -> bool {
@@ -187,12 +283,7 @@ impl Route {
     /// Whether a duration would be slow in one shape of this route and not in another.
     pub(super) fn depends_on_shape(&self, now: Nanos, duration: Nanos) -> bool {
         let Some(threshold) = self.durations.threshold() else { return false };
-        let is_slow = duration > threshold;
-        self.shapes.known.iter().any(|shape| {
-            // Whether its threshold counts takes longer to say than what it would say.
-            shape.durations.threshold().is_some_and(|threshold| (duration > threshold) != is_slow)
-                && self.shapes.threshold(shape.hash, now, &self.learning).is_some()
-        })
+        self.shapes.disagree(duration > threshold, duration, now, &self.learning)
     }
 
     /// Whether learning looks at a trace.
@@ -201,11 +292,36 @@ impl Route {
     }
 
     /// Counts a trace that was decided.
+    pub(super) fn count(&mut self) {
+        self.traces += 1;
+    }
+
+    /// Learns from a trace that was decided; from its `shape` where it is in the fair sample.
     pub(super) fn learn(&mut self, now: Nanos, duration: Nanos, shape: Option<u64>) {
         self.durations.add(now, duration, &self.learning);
         if let Some(shape) = shape {
             self.shapes.add(now, shape, duration, &self.learning);
         }
+    }
+
+    fn report(&self, id: RouteId, now: Nanos) -> RouteReport {
+        let (rule, basis) = self.rule(now, None);
+        let threshold = match rule {
+            SlowRule::Above(threshold) => Some(threshold),
+            SlowRule::Never | SlowRule::Learning => None,
+        };
+        RouteReport {
+            id,
+            name: self.name.clone(),
+            basis,
+            threshold,
+            traces: self.traces,
+            shapes: self.shapes.reports(now, &self.learning),
+        }
+    }
+
+    fn allocated(&self) -> u64 {
+        self.name.capacity() as u64 + self.durations.allocated() + self.shapes.allocated()
     }
 }
 
@@ -227,89 +343,21 @@ impl FairSample {
         }
         self.seen += 1;
         let rate = self.seen.max(self.seen_before).max(LEARN_PER_SECOND);
-        // Not the low bits: those are the randomness that head sampling has already chosen by.
-        let [high, ..] = id.bytes().as_chunks::<8>().0 else { return false };
-        let draw = u64::from_be_bytes(*high).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let draw = draw(id);
         let is_taken = self.taken < LEARN_PER_SECOND && draw <= u64::MAX / rate * LEARN_PER_SECOND;
         self.taken += u64::from(is_taken);
         is_taken
     }
 }
 
-/// The shapes of one route, the first `MAX_SHAPES` by themselves.
-#[derive(Debug, Default)]
-struct Shapes {
-    known: Vec<Shape>,
-    /// All recent traces whose shape was looked at.
-    recent: Decayed,
-    all: f64,
-}
-
-#[derive(Debug)]
-struct Shape {
-    hash: u64,
-    since: Nanos,
-    is_trusted: bool,
-    durations: Durations,
-    recent: Decayed,
-    count: f64,
-}
-
-impl Shapes {
-    fn add(&mut self, now: Nanos, hash: u64, duration: Nanos, learning: &Learning) {
-        self.recent.add(now);
-        self.all += 1.0;
-        let known = match self.known.iter().position(|shape| shape.hash == hash) {
-            Some(known) => known,
-            None if self.known.len() < MAX_SHAPES => {
-                self.known.push(Shape {
-                    hash,
-                    since: now,
-                    is_trusted: false,
-                    durations: Durations::default(),
-                    recent: Decayed::default(),
-                    count: 0.0,
-                });
-                self.known.len() - 1
-            }
-            None => return,
-        };
-        if let Some(shape) = self.known.get_mut(known) {
-            shape.recent.add(now);
-            shape.count += 1.0;
-            shape.durations.add(now, duration, learning);
-        }
-    }
-
-    /// A shape's own threshold, unless it is too young, or too frequent now to be itself: a cache outage turns every
-    /// trace into the "miss" shape, and that is slow.
-    fn threshold(&self, hash: u64, now: Nanos, learning: &Learning) -> Option<Nanos> {
-        let shape = self.known.iter().find(|shape| shape.hash == hash)?;
-        let is_old = shape.is_trusted || now.saturating_sub(shape.since) >= learning.accept_after;
-        let usual = shape.count / self.all.max(1.0);
-        let recent = shape.recent.at(now) / self.recent.at(now).max(1.0);
-        let is_surging = recent >= 2.0 * usual && recent >= usual + 0.1;
-        if is_old && !is_surging { shape.durations.threshold() } else { None }
-    }
-}
-
-/// A count that forgets half of itself in [`SHARE_HALF_LIFE`].
-#[derive(Debug, Default)]
-struct Decayed {
-    count: f64,
-    at: Nanos,
-}
-
-impl Decayed {
-    fn add(&mut self, now: Nanos) {
-        self.count = self.at(now) + 1.0;
-        self.at = self.at.max(now);
-    }
-
-    fn at(&self, now: Nanos) -> f64 {
-        let half_lives = now.saturating_sub(self.at) as f64 / SHARE_HALF_LIFE as f64;
-        self.count * (-half_lives).exp2()
-    }
+/// A number as good as random. Head sampling has chosen by the low bits as they are, and half of all senders have no
+/// high ones, so both halves are mixed (the finalizer of `SplitMix64`).
+fn draw(id: TraceId) -> u64 {
+    let [high, low] = id.bytes().as_chunks::<8>().0 else { return 0 };
+    let mut draw = u64::from_be_bytes(*high).rotate_left(32) ^ u64::from_be_bytes(*low);
+    draw = (draw ^ draw >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    draw = (draw ^ draw >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    draw ^ draw >> 31
 }
 
 /// Whether `text` matches `pattern` as a whole, in which `*` stands for any text, `/` included.

@@ -235,3 +235,91 @@ fn a_glob_covers_the_whole_text() {
         assert_eq!(route::glob(pattern, text), matches, "{pattern} on {text}");
     }
 }
+
+mod season;
+
+/// A trace each second; those that `is_slower` says take three times as long.
+fn an_hour_and_a_half(case: &mut Case, is_slower: impl Fn(u64) -> bool) -> Vec<Decided> {
+    (0..5_400)
+        .map(|second| {
+            let duration = (90 + second % 10) * MILLI * if is_slower(second) { 3 } else { 1 };
+            case.judge(second * SECOND, "page", duration, 1).decided
+        })
+        .collect()
+}
+
+#[test]
+fn what_became_three_times_slower_is_still_slow_after_half_an_hour() {
+    let all = an_hour_and_a_half(&mut Case::new(&config::Slow::default()), |second| second >= 3_600);
+    assert!(all[3_600..].iter().all(|decided| *decided == Decided::Slow));
+    let half = |second: u64| second >= 3_600 && second.is_multiple_of(2);
+    let decided = an_hour_and_a_half(&mut Case::new(&config::Slow::default()), half);
+    for (second, decided) in (0..).zip(&decided).skip(3_600) {
+        assert_eq!(*decided == Decided::Slow, half(second), "after {second} s");
+    }
+}
+
+#[test]
+fn a_shape_is_learned_from_the_fair_sample_alone() {
+    // Far more than learning looks at. Those of shape 1 between its own threshold and the route's are all looked at;
+    // did they teach it, they would be half of what it has learned.
+    let mut case = Case::new(&config::Slow {
+        learned: config::Learned { accept_after: Duration::from_secs(60), ..config::Learned::default() },
+        ..config::Slow::default()
+    });
+    for n in 0..200_000_u64 {
+        let now = n * SECOND / 1_000;
+        match n % 20 {
+            0 | 1 => case.judge(now, "page", 400 * MILLI, 2),
+            2 if n % 40 == 2 => case.judge(now, "page", 200 * MILLI, 1),
+            _ => case.judge(now, "page", 20 * MILLI, 1),
+        };
+    }
+    let [route] = &case.decider.reports()[..] else { panic!("one route") };
+    let shape = route.shapes.iter().find(|shape| shape.shape == 1).expect("known");
+    assert!(shape.is_judged_by_own && shape.threshold < Some(50 * MILLI), "{shape:?}");
+    assert_eq!(route.traces, 200_000);
+}
+
+#[test]
+fn routes_nobody_asks_for_any_more_give_their_places_back() {
+    let mut case = Case::new(&fixed(300));
+    case.decider = case.decider.forgetting_after(Duration::from_secs(3_600));
+    let name = |n: u32| -> String {
+        n.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect()
+    };
+    for n in 0..2_500 {
+        case.judge(0, &name(n), MILLI, 1);
+    }
+    let full = case.decider.used_bytes();
+    case.judge(3_500 * SECOND, "a", MILLI, 1);
+    assert_eq!(case.judge(3_540 * SECOND, "new", MILLI, 1).route, RouteId::OTHER, "too early");
+    let route = case.judge(3_600 * SECOND, "new", MILLI, 1).route;
+    assert_ne!(route, RouteId::OTHER);
+    assert_eq!(case.decider.routes_by_state(), (2, 0), "the one in use has stayed");
+    assert!(case.decider.used_bytes() < full / 50, "{} of {full}", case.decider.used_bytes());
+}
+
+#[test]
+fn a_service_name_does_not_make_a_route_large() {
+    let mut case = Case::new(&fixed(300));
+    let (body, service) = (span("a", false), vec![b'x'; 1 << 20]);
+    let judged = case.judge_with(0, MILLI, 1, &body, |candidate| {
+        candidate.service = &*Box::leak(service.clone().into_boxed_slice());
+    });
+    assert_eq!(case.decider.route_name(judged.route).len(), 256 + " a".len());
+}
+
+#[test]
+fn whether_learning_looks_does_not_depend_on_the_randomness_that_samples() {
+    let mut case = Case::new(&fixed(300));
+    let mut sums = [(0_u64, 0_u64); 2];
+    for n in 0..50_000_u64 {
+        let is_reference = case.judge(n * SECOND / 1_000, "a", MILLI, 1).is_reference;
+        let (sum, count) = &mut sums[usize::from(is_reference)];
+        *sum += id(case.traces).randomness() >> 40;
+        *count += 1;
+    }
+    let [left, taken] = sums.map(|(sum, count)| sum as f64 / count as f64 / f64::from(1 << 16));
+    assert!((left - 0.5).abs() < 0.02 && (taken - 0.5).abs() < 0.02, "{left} {taken}");
+}

@@ -4,20 +4,13 @@
 //! times the median of the last 24. Half of them must have changed before the median follows, so a slowdown that is
 //! shorter than `accept_after` (12 buckets) stays slow and teaches nothing, and a longer one becomes the new normal.
 
-use std::collections::VecDeque;
-
 use super::histogram::Histogram;
+use super::usual::{BUCKETS_TO_ACCEPT, Usual};
 use crate::config;
 use crate::otlp::Nanos;
 
-/// Closed buckets remembered.
-const BUCKETS: usize = 24;
-
-/// Closed buckets to `accept_after`.
-const BUCKETS_TO_ACCEPT: usize = BUCKETS / 2;
-
 /// A bucket with fewer durations stays open.
-const MIN_BUCKET_TRACES: u64 = 20;
+pub(super) const MIN_BUCKET_TRACES: u64 = 20;
 
 /// How a threshold is learned; from `slow.learned`.
 #[derive(Clone, Copy, Debug)]
@@ -27,10 +20,12 @@ pub struct Learning {
     factor: f64,
     minimum: Nanos,
     min_traces: u64,
-    /// Nanoseconds that a bucket stays open at least.
-    bucket: Nanos,
+    /// Nanoseconds that a bucket of a long history stays open at least.
+    pub(super) bucket: Nanos,
     /// Nanoseconds.
     pub(super) accept_after: Nanos,
+    /// Nanoseconds after which a route or shape without traces gives its place away.
+    pub(super) forget_after: Nanos,
 }
 
 impl Learning {
@@ -42,8 +37,9 @@ impl Learning {
             factor: learned.factor,
             minimum: Nanos::try_from(learned.minimum.as_nanos()).unwrap_or(Nanos::MAX),
             min_traces: u64::from(learned.min_traces),
-            bucket: (accept_after / BUCKETS_TO_ACCEPT as u64).max(1),
+            bucket: (accept_after / BUCKETS_TO_ACCEPT).max(1),
             accept_after,
+            forget_after: 6 * 3_600_000_000_000,
         }
     }
 
@@ -62,8 +58,8 @@ impl Learning {
 pub struct Durations {
     open: Histogram,
     opened_at: Option<Nanos>,
-    /// The percentiles of closed buckets, the oldest first.
-    closed: VecDeque<Nanos>,
+    /// The percentiles of closed buckets.
+    closed: Usual,
     threshold: Option<Nanos>,
     /// The open bucket is looked at again when it holds so many: each look walks the histogram.
     look_again_at: u64,
@@ -73,8 +69,10 @@ impl Durations {
     /// Counts a duration in nanoseconds, seen at `now`.
     pub fn add(&mut self, now: Nanos, duration: Nanos, learning: &Learning) {
         let opened_at = *self.opened_at.get_or_insert(now);
-        if now.saturating_sub(opened_at) >= learning.bucket && self.open.count() >= MIN_BUCKET_TRACES {
-            self.close(now, learning);
+        if now.saturating_sub(opened_at) >= self.closed.bucket(learning.bucket)
+            && self.open.count() >= MIN_BUCKET_TRACES
+        {
+            self.close(now, now.saturating_sub(opened_at), learning);
         }
         self.open.add(duration);
         let count = self.open.count();
@@ -91,28 +89,15 @@ impl Durations {
 
     /// Bytes taken from the allocator.
     pub fn allocated(&self) -> u64 {
-        (self.closed.capacity() * size_of::<Nanos>()) as u64 + self.open.allocated()
+        self.closed.allocated() + self.open.allocated()
     }
 
-    fn close(&mut self, now: Nanos, learning: &Learning) {
+    fn close(&mut self, now: Nanos, lasted: Nanos, learning: &Learning) {
         let Some(percentile) = self.open.percentile(learning.percentile) else { return };
-        if self.closed.len() == BUCKETS {
-            self.closed.pop_front();
-        }
-        self.closed.push_back(percentile);
+        self.closed.close(percentile, lasted, learning.bucket);
         self.open.clear();
         self.opened_at = Some(now);
-        self.threshold = self.usual().map(|percentile| learning.threshold(percentile));
-    }
-
-    /// The median of the closed buckets. While there are fewer than 24, a lower rank stands for it, so that a
-    /// slowdown in a short history is not accepted much sooner than in a full one.
-    fn usual(&self) -> Option<Nanos> {
-        let mut sorted: Vec<Nanos> = self.closed.iter().copied().collect();
-        sorted.sort_unstable();
-        let closed = sorted.len();
-        let rank = closed.saturating_sub(BUCKETS_TO_ACCEPT).max(closed / 4).min(closed / 2);
-        sorted.get(rank).copied()
+        self.threshold = self.closed.value(learning.bucket).map(|percentile| learning.threshold(percentile));
     }
 }
 
@@ -162,7 +147,7 @@ mod tests {
 
     #[test]
     fn three_times_slower_is_still_slow_after_half_an_hour() {
-        for history in [30, 60, 120, 300] {
+        for history in [10, 15, 20, 30, 60, 120, 300] {
             let mut durations = Durations::default();
             feed(&mut durations, 0..history, 100);
             feed(&mut durations, history..history + 30, 300);
@@ -171,14 +156,41 @@ mod tests {
     }
 
     #[test]
-    fn half_as_slow_again_is_accepted_after_an_hour() {
+    fn half_of_it_three_times_slower_is_still_slow_after_half_an_hour() {
+        for history in [10, 30, 60, 300] {
+            let mut durations = Durations::default();
+            feed(&mut durations, 0..history, 100);
+            for minute in history..history + 30 {
+                feed(&mut durations, minute..minute + 1, if minute % 2 == 0 { 100 } else { 300 });
+            }
+            assert!(threshold_ms(&durations) < 130, "after {history} minutes of normal traffic");
+        }
+    }
+
+    #[test]
+    fn a_slowdown_after_a_minute_is_not_learned_at_once() {
         let mut durations = Durations::default();
-        feed(&mut durations, 0..240, 100);
-        let accepted = (0..120).find(|minute| {
-            feed(&mut durations, 240 + minute..241 + minute, 150);
-            threshold_ms(&durations) > 150
-        });
-        assert!((55..=65).contains(&accepted.expect("accepted")), "after {accepted:?} minutes");
+        let mut feed = |seconds: std::ops::Range<u64>, millis: u64| {
+            for second in seconds {
+                durations.add(second * MINUTE / 60, millis * MILLI, &learning());
+            }
+            threshold_ms(&durations)
+        };
+        feed(0..60, 100);
+        assert!(feed(60..180, 300) < 130);
+    }
+
+    #[test]
+    fn half_as_slow_again_is_accepted_after_an_hour() {
+        for history in [60, 120, 240, 1_000] {
+            let mut durations = Durations::default();
+            feed(&mut durations, 0..history, 100);
+            let accepted = (0..120).find(|minute| {
+                feed(&mut durations, history + minute..history + 1 + minute, 150);
+                threshold_ms(&durations) > 150
+            });
+            assert!((55..=65).contains(&accepted.expect("accepted")), "{history}: after {accepted:?} minutes");
+        }
     }
 
     #[test]
