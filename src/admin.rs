@@ -1,4 +1,8 @@
-//! The port for probes and metrics: read-only, plain, and open to whoever reaches it.
+//! The port for probes, metrics and questions: read-only, plain, and open to whoever reaches it.
+//!
+//! Its pages have names and durations, and no attribute values.
+
+mod pages;
 
 use std::future::Future;
 use std::path::Path;
@@ -7,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -19,6 +23,8 @@ use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 
+use crate::otlp::TraceId;
+use crate::pipeline::Pipeline;
 use crate::receive::connection::{self, Patience};
 use crate::telemetry::process;
 
@@ -59,9 +65,10 @@ pub async fn serve(
     listener: TcpListener,
     exposition: Exposition,
     readiness: Arc<Readiness>,
+    pipeline: Arc<Pipeline>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let router = router(exposition, readiness);
+    let router = router(exposition, readiness, pipeline);
     connection::serve(listener, PATIENCE, shutdown, move |request| answer(router.clone(), request)).await;
 }
 
@@ -74,13 +81,45 @@ async fn answer(router: Router, request: Request<Incoming>) -> Response<Full<Byt
 }
 
 /// Every page.
-pub fn router(exposition: Exposition, readiness: Arc<Readiness>) -> Router {
+pub fn router(exposition: Exposition, readiness: Arc<Readiness>, pipeline: Arc<Pipeline>) -> Router {
+    let questions = Router::new()
+        .route("/routes", get(routes))
+        .route("/verdicts", get(verdicts))
+        .route("/explain/{trace_id}", get(explain))
+        .with_state(pipeline);
     Router::new()
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
         .route("/", get(ready))
         .with_state(readiness)
         .merge(Router::new().route("/metrics", get(metrics)).with_state(exposition))
+        .merge(questions)
+}
+
+async fn routes(State(pipeline): State<Arc<Pipeline>>) -> Response {
+    json(&pages::routes(&pipeline))
+}
+
+async fn verdicts(State(pipeline): State<Arc<Pipeline>>) -> Response {
+    json(&pages::verdicts(&pipeline))
+}
+
+async fn explain(State(pipeline): State<Arc<Pipeline>>, UrlPath(id): UrlPath<String>) -> Response {
+    let Some(id) = TraceId::from_hex(&id) else {
+        let error = "a trace id is 32 hexadecimal digits that are not all zero";
+        return (StatusCode::BAD_REQUEST, json(&serde_json::json!({ "error": error }))).into_response();
+    };
+    match pages::explain(&pipeline, id) {
+        Some(page) => json(&page),
+        None => {
+            let error = "not among the latest decisions: undecided, older, or never seen";
+            (StatusCode::NOT_FOUND, json(&serde_json::json!({ "error": error }))).into_response()
+        }
+    }
+}
+
+fn json(page: &serde_json::Value) -> Response {
+    ([(CONTENT_TYPE, "application/json")], format!("{page:#}\n")).into_response()
 }
 
 async fn ready(State(readiness): State<Arc<Readiness>>) -> Response {
@@ -105,7 +144,16 @@ mod tests {
 
     fn pages(readiness: Arc<Readiness>) -> Router {
         let metrics = Metrics::new().expect("fixed buckets");
-        router(Arc::new(move || metrics.render()), readiness)
+        router(Arc::new(move || metrics.render()), readiness, Arc::new(pages::testing::pipeline()))
+    }
+
+    async fn json(router: &Router, path: &str) -> (StatusCode, serde_json::Value) {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let response = router.clone().oneshot(request).await.expect("infallible");
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 1 << 20).await.expect("a page");
+        (status, serde_json::from_slice(&body).expect("JSON"))
     }
 
     async fn get(readiness: &Arc<Readiness>, path: &str) -> (StatusCode, String, String) {
@@ -146,5 +194,22 @@ mod tests {
         let request = Request::post("/metrics").body(Body::empty()).expect("a request");
         let response = pages(Arc::default()).oneshot(request).await.expect("infallible");
         assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    #[tokio::test]
+    async fn questions_are_answered_in_json() {
+        let metrics = Metrics::new().expect("fixed buckets");
+        let (pipeline, slow) = pages::testing::pipeline_with_a_slow_trace();
+        let router = router(Arc::new(move || metrics.render()), Arc::default(), Arc::new(pipeline));
+
+        let (status, routes) = json(&router, "/routes").await;
+        assert_eq!((status, &routes[0]["route"]), (StatusCode::OK, &"web web call".into()), "{routes}");
+        let (status, verdicts) = json(&router, "/verdicts").await;
+        assert_eq!((status, &verdicts[0]["service"]), (StatusCode::OK, &"db".into()), "{verdicts}");
+        let (status, explained) = json(&router, &format!("/explain/{slow}")).await;
+        assert_eq!((status, &explained["decision"]), (StatusCode::OK, &"slow".into()), "{explained}");
+        let (status, unknown) = json(&router, "/explain/000000000000000000000000000000aa").await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{unknown}");
+        assert_eq!(json(&router, "/explain/nonsense").await.0, StatusCode::BAD_REQUEST);
     }
 }

@@ -150,7 +150,13 @@ impl App {
                 metrics.render()
             })
         };
-        let admin = spawn(admin::serve(admin, exposition, Arc::clone(&readiness), administering.given()));
+        let admin = spawn(admin::serve(
+            admin,
+            exposition,
+            Arc::clone(&readiness),
+            Arc::clone(&pipeline),
+            administering.given(),
+        ));
 
         shutdown.await;
         tracing::info!(delay = ?config.shutdown.delay, "stopping: readiness is off");

@@ -90,6 +90,10 @@ pub struct Judged {
     pub decided: Decided,
     /// Whose traces it is compared with.
     pub route: RouteId,
+    /// Nanoseconds that it took: what was held against the threshold.
+    pub duration: Nanos,
+    /// Whether its root has arrived.
+    pub has_root: bool,
     /// Nanoseconds; `None` while the route is learning.
     pub threshold: Option<Nanos>,
     /// Where the threshold, or its absence, comes from.
@@ -169,6 +173,8 @@ impl Decider {
         Judgement::Decided(Judged {
             decided,
             route,
+            duration: candidate.duration,
+            has_root: candidate.has_root,
             threshold,
             basis,
             shape,
@@ -179,7 +185,7 @@ impl Decider {
     }
 
     /// Whether a healthy trace, or an error where not all are kept, stays in the sample. `trace_states` are those of
-    /// its spans, in any order.
+    /// its spans, the entry span's first.
     pub fn sample<'a>(
         &self,
         id: TraceId,

@@ -5,11 +5,15 @@
 
 mod forwarded;
 mod overflow;
+mod recent;
 mod settle;
+mod stamp;
 
 use std::sync::Arc;
 
 use forwarded::Forwarded;
+use recent::Recent;
+pub use recent::{RecentDecision, RecentVerdict, RouteNow};
 
 use crate::assemble::{Assembler, Due, DueTraces, Held, Settings, Stored, Trace};
 use crate::compare::{Comparer, Verdict};
@@ -30,6 +34,7 @@ pub struct Pipeline {
     decider: Decider,
     comparer: Comparer,
     forwarded: Forwarded,
+    recent: Recent,
     enrich: crate::config::Enrich,
     dry_run: bool,
     send_references: bool,
@@ -86,15 +91,11 @@ impl Pipeline {
         metrics.budget_bytes.set(Part::Baseline, limits.baseline);
         Self {
             assembler: Assembler::new(Settings::new(&config.assemble), shards),
-<<<<<<< HEAD
-            decider: Decider::new(&config.slow, &config.sample),
-            comparer: Comparer::new(&config.compare, &config.baseline, &config.slow.learned, limits.baseline),
-=======
             decider: Decider::new(&config.slow, &config.sample)
                 .forgetting_after(config.baseline.time_to_live),
-            comparer: Comparer::new(&config.compare, &config.baseline, limits.baseline),
->>>>>>> 94729af (Learn thresholds from the first seconds on; forget idle routes; measure weeks of traffic)
+            comparer: Comparer::new(&config.compare, &config.baseline, &config.slow.learned, limits.baseline),
             forwarded: Forwarded::default(),
+            recent: Recent::default(),
             enrich: config.enrich.clone(),
             dry_run: config.sample.dry_run,
             send_references: config.sample.references,
@@ -177,7 +178,10 @@ impl Pipeline {
         self.metrics.used_bytes.set(Part::Baseline, self.comparer.used_bytes());
         self.metrics.used_bytes.set(
             Part::Tables,
-            held.remembered_bytes + self.decider.used_bytes() + self.comparer.table_bytes(),
+            held.remembered_bytes
+                + self.decider.used_bytes()
+                + self.comparer.table_bytes()
+                + self.recent.used_bytes(),
         );
         self.metrics.references.set(self.comparer.references() as f64);
         let (learned, learning) = self.decider.routes_by_state();
@@ -211,7 +215,7 @@ impl Pipeline {
         for (mut trace, kept) in stored.late {
             self.metrics.late_spans.add(Late::Sampled, trace.len() as u64);
             if let Some(stamp) = kept.stamp {
-                settle::stamp(&mut trace, stamp);
+                self.stamp(&mut trace, stamp);
             }
             deliver(Outgoing { trace, class: Class::Late, is_reference: false, analysis: None });
         }

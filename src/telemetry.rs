@@ -4,3 +4,4 @@ mod labels;
 pub mod log;
 pub mod metrics;
 pub mod process;
+pub mod root_causes;

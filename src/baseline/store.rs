@@ -111,6 +111,12 @@ impl Store {
         u64::try_from(count).unwrap_or(u64::MAX)
     }
 
+    /// How many references a route has.
+    pub(crate) fn count_of(&self, route: RouteId) -> u64 {
+        let count = self.routes.get(&route).map_or(0, |route| lock(&route).count());
+        u64::try_from(count).unwrap_or(u64::MAX)
+    }
+
     /// Bytes in use.
     pub(crate) fn used_bytes(&self) -> u64 {
         self.routes.weighted_size()

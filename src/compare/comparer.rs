@@ -98,6 +98,11 @@ impl Comparer {
         self.baselines.count()
     }
 
+    /// How many references a route has.
+    pub fn references_of(&self, route: RouteId) -> u64 {
+        self.baselines.count_of(route)
+    }
+
     /// Bytes that they take.
     pub fn used_bytes(&self) -> u64 {
         self.baselines.used_bytes()

@@ -163,8 +163,7 @@ impl Routes {
         self.last_id += 1;
         let id = RouteId(self.last_id);
         let route = key.get(route_at..).unwrap_or("");
-        let rules =
-            Rules { learning: &self.learning, threshold: self.threshold, overrides: &self.overrides };
+        let rules = Rules { learning: &self.learning, threshold: self.threshold, overrides: &self.overrides };
         self.routes.insert(id, rules.route(&format!("{service} {route}"), service, route));
         self.by_key.insert(key.to_owned(), id);
         id

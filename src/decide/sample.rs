@@ -20,9 +20,9 @@ pub enum Sampled {
     Dropped,
 }
 
-/// Samples a trace with probability `share`, 0..=1, given the `tracestate`s of its spans in any order.
+/// Samples a trace with probability `share`, 0..=1, given the `tracestate`s of its spans, the entry span's first.
 ///
-/// Of different values the highest threshold counts. A threshold that cannot be read, or that would have dropped the
+/// Of different values the highest threshold and the first randomness count. A threshold that cannot be read, or that would have dropped the
 /// trace before it came here, is not believed.
 pub fn sample<'a>(id: TraceId, share: f64, trace_states: impl Iterator<Item = &'a [u8]>) -> Sampled {
     let mut thresholds = Vec::new();
@@ -30,11 +30,7 @@ pub fn sample<'a>(id: TraceId, share: f64, trace_states: impl Iterator<Item = &'
     for state in trace_states.filter(|state| !state.is_empty()).map(tracestate::read) {
         let OtState { threshold, randomness, .. } = state;
         thresholds.extend(threshold);
-        // The smallest, so that the order of spans does not matter; they differ only where somebody is wrong.
-        explicit = match (explicit, randomness) {
-            (Some(known), Some(other)) => Some(known.min(other)),
-            (known, other) => known.or(other),
-        };
+        explicit = explicit.or(randomness);
     }
     let randomness = explicit.unwrap_or_else(|| id.randomness());
     let incoming = thresholds.into_iter().filter(|threshold| *threshold <= randomness).max();
@@ -91,13 +87,63 @@ mod tests {
     }
 
     #[test]
-    fn explicit_randomness_and_the_highest_threshold_of_the_spans_count() {
+    fn of_different_values_the_first_randomness_and_the_highest_threshold_count() {
         assert_eq!(threshold(0, 0.5, &["ot=rv:ffffffffffffff"]), Some(1 << 55));
+        assert_eq!(threshold(0, 0.5, &["", "ot=rv:ffffffffffffff", "ot=rv:00000000000000"]), Some(1 << 55));
+        assert_eq!(threshold(LARGEST, 0.5, &["ot=rv:00000000000000", "ot=rv:ffffffffffffff"]), None);
         assert_eq!(threshold(LARGEST, 0.5, &["ot=th:4", "ot=th:c", ""]), Some(0xc0_0000_0000_0000));
     }
 
     #[test]
-    fn a_threshold_above_the_randomness_is_not_believed() {
+    fn who_was_sampled_harder_before_stays_with_that_threshold() {
+        let before = "ot=th:c";
+        assert_eq!(threshold(0xc0_0000_0000_0000, 0.5, &[before]), Some(0xc0_0000_0000_0000));
+        assert_eq!(threshold(0xff_ffff_ffff_ffff, 0.1, &[before]).map(|t| t >> 40), Some(0xe666));
+        assert_eq!(threshold(0xc0_0000_0000_0000, 0.1, &[before]), None, "ours is the higher one");
+    }
+
+    #[test]
+    fn a_threshold_that_cannot_be_true_or_read_is_not_believed() {
         assert_eq!(threshold(1 << 55, 0.5, &["ot=th:c"]), Some(1 << 55));
+        assert_eq!(threshold(1 << 55, 0.5, &["ot=th:XYZ"]), Some(1 << 55));
+        assert_eq!(threshold((1 << 55) - 1, 0.5, &["ot=th:c"]), None, "decided by ours");
+    }
+
+    #[test]
+    fn every_sampler_with_the_same_share_keeps_the_same_traces_and_a_higher_one_all_of_them() {
+        for n in 0..10_000_u64 {
+            let randomness = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8;
+            let [small, large] = [0.1, 0.3].map(|share| threshold(randomness, share, &[]).is_some());
+            assert!(large || !small);
+        }
+    }
+
+    /// How many traces a kept one stands for.
+    fn adjusted(threshold: u64) -> f64 {
+        (1_u64 << 56) as f64 / ((1_u64 << 56) - threshold) as f64
+    }
+
+    #[test]
+    fn adjusted_counts_add_up_to_what_there_was() {
+        for share in [0.5, 0.05, 0.01] {
+            let (mut before, mut after, mut variance) = (0.0, 0.0, 0.0);
+            for n in 1..=100_000_u64 {
+                // Half of them were sampled before, one in four.
+                let randomness = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8;
+                let was_sampled = n.is_multiple_of(2);
+                if was_sampled && randomness < 0xc0_0000_0000_0000 {
+                    continue;
+                }
+                let (state, weight) = if was_sampled { ("ot=th:c", 4.0) } else { ("", 1.0) };
+                before += weight;
+                let kept = threshold(randomness, share, &[state]);
+                after += kept.map_or(0.0, adjusted);
+                // Of a trace of this weight that is kept with probability p, and then stands for weight / p.
+                let probability = (share * weight).min(1.0);
+                variance += weight * weight * (1.0 - probability) / probability;
+            }
+            let sigma = f64::sqrt(variance);
+            assert!((after - before).abs() < 3.0 * sigma, "{share}: {before} -> {after}, sigma {sigma}");
+        }
     }
 }

@@ -107,8 +107,7 @@ impl Shapes {
         }
         for shape in &mut self.known {
             shape.shares.close(shape.open * WHOLE / self.open, lasted, learning.bucket);
-            shape.usual_share =
-                shape.shares.value(learning.bucket).map(|share| share as f64 / WHOLE as f64);
+            shape.usual_share = shape.shares.value(learning.bucket).map(|share| share as f64 / WHOLE as f64);
             shape.open = 0;
         }
         self.lengths.close(0, lasted, learning.bucket);

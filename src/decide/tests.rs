@@ -285,9 +285,8 @@ fn a_shape_is_learned_from_the_fair_sample_alone() {
 fn routes_nobody_asks_for_any_more_give_their_places_back() {
     let mut case = Case::new(&fixed(300));
     case.decider = case.decider.forgetting_after(Duration::from_secs(3_600));
-    let name = |n: u32| -> String {
-        n.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect()
-    };
+    let name =
+        |n: u32| -> String { n.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect() };
     for n in 0..2_500 {
         case.judge(0, &name(n), MILLI, 1);
     }

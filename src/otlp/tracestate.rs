@@ -53,6 +53,32 @@ pub fn read(trace_state: &[u8]) -> OtState {
     state
 }
 
+/// Whether `trace_state` has an `ot` member.
+pub fn has_ot(trace_state: &[u8]) -> bool {
+    members(trace_state).any(|member| ot_value(member).is_some())
+}
+
+/// Why [`stamp`] erases a threshold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Erased {
+    /// A trace of this randomness cannot have passed it.
+    Inconsistent,
+    /// It is no threshold.
+    Unparseable,
+}
+
+/// Whether [`stamp`] erases the threshold in `trace_state`, and why.
+pub fn erased(trace_state: &[u8], randomness: u64) -> Option<Erased> {
+    let state = read(trace_state);
+    if state.unparseable {
+        Some(Erased::Unparseable)
+    } else if !state.is_consistent(randomness) {
+        Some(Erased::Inconsistent)
+    } else {
+        None
+    }
+}
+
 /// `trace_state` with `th` set to the higher of its own and `threshold`, and `ot` as its first member.
 ///
 /// An own `th` that cannot be parsed, or that a trace of this `randomness` cannot have passed, is erased.
@@ -226,6 +252,15 @@ mod tests {
             "ot=th:8;rv:90000000000000"
         );
         assert_eq!(stamped("ot=th:c", HALF, 0xc0_0000_0000_0000), "ot=th:c");
+    }
+
+    #[test]
+    fn what_is_erased_is_told_by_its_reason() {
+        assert_eq!(erased(b"ot=th:c", HALF), Some(Erased::Inconsistent));
+        assert_eq!(erased(b"a=1,ot=th:zz", TOP), Some(Erased::Unparseable));
+        assert_eq!(erased(b"ot=th:c", TOP), None);
+        assert_eq!(erased(b"", 0), None);
+        assert!(has_ot(b"a=1, ot=x:1") && !has_ot(b"a=1,xot=th:8") && !has_ot(b""));
     }
 
     #[test]

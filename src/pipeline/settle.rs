@@ -1,7 +1,9 @@
 //! Decides one lot of due traces, ends the hold on them, and sends off what is kept.
 
+use super::recent::RecentDecision;
+use super::stamp::trace_states;
 use super::{Analysis, Deliver, InLot, Outgoing, Pipeline};
-use crate::assemble::{Decision, DueTraces, Kept, Stamp, Trace};
+use crate::assemble::{Decision, Due, DueTraces, Kept, Trace};
 use crate::compare::{self, Outcome, Reason, Verdict};
 use crate::decide::entry::{self, Entry};
 use crate::decide::sample::Sampled;
@@ -37,6 +39,7 @@ impl Pipeline {
             Some(trace) => kept.push((index, trace)),
             None => self.metrics.dropped_spans.add(DropReason::NotSampled, u64::from(spans)),
         });
+        self.recent.note(lot.traces.iter().zip(&settled).map(|(due, settled)| settled.recent(now, due)));
         let mut kept = kept.into_iter().peekable();
         for (index, (due, settled)) in lot.traces.iter().zip(settled).enumerate() {
             self.metrics.decisions.add(due.trigger, 1);
@@ -67,7 +70,17 @@ impl Pipeline {
             };
             match self.decider.judge(now, &candidate, Shape::Unknown) {
                 Judgement::Decided(judged) => {
-                    return self.sampled(judged, due.id, std::iter::once(span.trace_state()), None);
+                    let state = span.trace_state();
+                    let settled = self.sampled(judged, due.id, std::iter::once(state), None);
+                    // What the root's randomness drops is dropped whatever its other spans say. What it keeps is
+                    // stamped with the highest threshold of all.
+                    if !settled.is_stamped() || !tracestate::has_ot(state) {
+                        return settled;
+                    }
+                    let Some(trace) = self.assembler.copy(lot, due) else { return settled };
+                    let Some(entry) = entry::find(&trace) else { return settled };
+                    let states = trace_states(&trace, entry.span);
+                    return self.sampled(judged, due.id, states.iter().map(Vec::as_slice), None);
                 }
                 Judgement::Look { is_sampled: learning } => is_sampled = learning,
             }
@@ -90,13 +103,11 @@ impl Pipeline {
             // A known shape is decided.
             Judgement::Look { .. } => return Settled::unreadable(),
         };
-        let trace_states: Vec<Vec<u8>> = match judged.decided {
-            Decided::Healthy | Decided::Error => {
-                (0..trace.len()).filter_map(|span| Some(trace.span(span)?.trace_state().to_vec())).collect()
-            }
+        let states = match judged.decided {
+            Decided::Healthy | Decided::Error => trace_states(&trace, entry.span),
             _ => Vec::new(),
         };
-        self.sampled(judged, due.id, trace_states.iter().map(Vec::as_slice), Some((trace, entry)))
+        self.sampled(judged, due.id, states.iter().map(Vec::as_slice), Some((trace, entry)))
     }
 
     fn sampled<'a>(
@@ -143,11 +154,13 @@ impl Pipeline {
     fn send(&self, now: Nanos, trigger: Trigger, settled: &Settled, mut trace: Trace, deliver: Deliver<'_>) {
         let Decision::Kept(kept) = settled.decision else { return };
         if let Some(stamped) = kept.stamp {
-            stamp(&mut trace, stamped);
+            self.stamp(&mut trace, stamped);
         }
+        let mut entry_service = String::new();
         let analysis = settled.judged.filter(|judged| judged.is_notable).and_then(|judged| {
             // Spans may have come since it was looked at.
             let entry = entry::find(&trace)?;
+            entry_service = String::from_utf8_lossy(trace.service_of(entry.span)).into_owned();
             let verdict = self.verdict(now, trigger, &judged, &trace, &entry);
             let enriched = enrich::write(&mut trace, entry.span, &verdict, &self.enrich);
             debug_assert!(enriched.is_ok(), "a held span was read before");
@@ -155,10 +168,14 @@ impl Pipeline {
         });
         if let Some(analysis) = &analysis {
             let reason = match &analysis.verdict.outcome {
-                Outcome::Identified(_) => None,
+                Outcome::Identified(culprit) => {
+                    self.metrics.root_causes.add(&entry_service, culprit);
+                    None
+                }
                 Outcome::Inconclusive(reason) => Some(*reason),
             };
             self.metrics.verdicts.add(reason, 1);
+            self.recent.note_verdict(now, &self.route_name(analysis.route), analysis);
             self.send_reference(&analysis.verdict, deliver);
         }
         deliver(Outgoing { trace, class: kept.class, is_reference: false, analysis });
@@ -204,6 +221,22 @@ impl Pipeline {
 }
 
 impl Settled {
+    fn is_stamped(&self) -> bool {
+        matches!(self.decision, Decision::Kept(Kept { stamp: Some(_), .. }))
+    }
+
+    fn recent(&self, now: Nanos, due: &Due) -> RecentDecision {
+        RecentDecision {
+            id: due.id,
+            at: now,
+            trigger: due.trigger,
+            spans: due.spans,
+            decided: self.decided,
+            decision: self.decision,
+            judged: self.judged,
+        }
+    }
+
     /// A held trace always has spans that were read before, so this is never met; if it is, the trace is kept.
     fn unreadable() -> Self {
         debug_assert!(false, "a held trace has an entry span");
@@ -213,22 +246,5 @@ impl Settled {
             judged: None,
             looked_at: None,
         }
-    }
-}
-
-/// Writes a sampling threshold on every span.
-pub(super) fn stamp(trace: &mut Trace, stamp: Stamp) {
-    let stamped = |state: &[u8]| tracestate::stamp(state, stamp.threshold, stamp.randomness);
-    // Mostly the spans of a trace have one state, or none.
-    let mut known = (Vec::new(), stamped(&[]));
-    for span in 0..trace.len() {
-        let Some(found) = trace.span(span) else { continue };
-        let state = found.trace_state();
-        if state != known.0 {
-            known = (state.to_vec(), stamped(state));
-        }
-        let rewritten =
-            tracestate::rewrite(found.body, &known.1).and_then(|body| trace.replace_body(span, &body));
-        debug_assert!(rewritten.is_ok(), "a held span was read before");
     }
 }

@@ -287,3 +287,5 @@ fn ending_decides_what_is_held() {
     assert_eq!(case.check(out).len(), 1);
     assert_eq!(case.pipeline.held().spans, 0);
 }
+
+mod sampling;

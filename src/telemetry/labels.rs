@@ -1,5 +1,7 @@
 //! The closed sets of label values that metrics have: nothing a sender chooses becomes a series.
 
+use crate::otlp::tracestate::Erased;
+
 /// A closed set of label values.
 pub trait Labels: Copy + 'static {
     /// The label's name.
@@ -132,6 +134,25 @@ labels! {
         Sampled = "sampled",
         /// Where its dropped trace went.
         Dropped = "dropped",
+    }
+}
+
+labels! {
+    /// Why an incoming sampling threshold was erased.
+    ErasedThreshold = "reason" {
+        /// The trace cannot have passed it.
+        Inconsistent = "inconsistent",
+        /// It is no threshold.
+        Unparseable = "unparseable",
+    }
+}
+
+impl From<Erased> for ErasedThreshold {
+    fn from(erased: Erased) -> Self {
+        match erased {
+            Erased::Inconsistent => Self::Inconsistent,
+            Erased::Unparseable => Self::Unparseable,
+        }
     }
 }
 

@@ -12,9 +12,11 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+use super::root_causes::RootCauses;
+
 pub use super::labels::{
-    Class, Decided, DropReason, Labels, Late, Part, Refusal, RelayOutcome, RouteState, Signal, Transport,
-    Trigger, Verdict,
+    Class, Decided, DropReason, ErasedThreshold, Labels, Late, Part, Refusal, RelayOutcome, RouteState,
+    Signal, Transport, Trigger, Verdict,
 };
 
 /// All metrics of one instance.
@@ -53,6 +55,10 @@ pub struct Metrics {
     pub decision_lateness: Histogram,
     /// `laggard_verdicts_total`
     pub verdicts: Counters<Verdict>,
+    /// `laggard_erased_thresholds_total`
+    pub erased_thresholds: Counters<ErasedThreshold>,
+    /// `laggard_root_cause_traces_total` and `laggard_root_cause_delay_seconds_total`
+    pub root_causes: RootCauses,
     /// `laggard_routes`
     pub routes: Gauges<RouteState>,
     /// `laggard_references`
@@ -136,6 +142,11 @@ impl Metrics {
                 "laggard_verdicts_total",
                 "Verdicts on slow traces; the reason is empty when a service was identified",
             ),
+            erased_thresholds: register.counters(
+                "laggard_erased_thresholds_total",
+                "Sampled spans whose incoming sampling threshold could not be believed and was erased",
+            ),
+            root_causes: RootCauses::default(),
             routes: register.gauges("laggard_routes", "Routes by whether their threshold is known"),
             references: register.gauge("laggard_references", "Reference ledgers held"),
             budget_bytes: register
@@ -154,6 +165,9 @@ impl Metrics {
             recorder,
         };
         let register = Register(&metrics.recorder);
+        for code in EXPORT_CODES {
+            register.failed_requests(code).increment(0);
+        }
         register
             .labelled(
                 "laggard_build_info",
@@ -167,20 +181,34 @@ impl Metrics {
     /// The Prometheus text exposition.
     pub fn render(&self) -> String {
         self.handle.run_upkeep();
-        self.handle.render()
+        self.handle.render() + &self.root_causes.render()
     }
 
     /// Counts one failed export request under `code`, a gRPC code's name or `http_` and a status.
     pub fn export_failed(&self, code: &str) {
-        Register(&self.recorder)
-            .labelled_counter(
-                "laggard_exporter_failed_requests_total",
-                "Export requests that failed",
-                &[("code", code)],
-            )
-            .increment(1);
+        Register(&self.recorder).failed_requests(code).increment(1);
     }
 }
+
+/// The codes that a failed gRPC request can end with.
+const EXPORT_CODES: [&str; 16] = [
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
 
 /// Registers series with their help text.
 struct Register<'a>(&'a PrometheusRecorder);
@@ -202,6 +230,11 @@ impl Register<'_> {
     ) -> Counter {
         self.0.describe_counter(KeyName::from_const_str(name), None, help.into());
         self.0.register_counter(&Self::key(name, labels), &METADATA)
+    }
+
+    fn failed_requests(&self, code: &str) -> Counter {
+        let name = "laggard_exporter_failed_requests_total";
+        self.labelled_counter(name, "Export requests that failed", &[("code", code)])
     }
 
     fn labelled(&self, name: &'static str, help: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
@@ -303,5 +336,70 @@ impl<L: Labels> Gauges<L> {
     /// The series of `label`, for a value that is kept by adding and subtracting.
     pub fn of(&self, label: L) -> Gauge {
         self.gauges.get(label.index()).cloned().unwrap_or_else(Gauge::noop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Those of the process are read elsewhere.
+    const ALL: [&str; 32] = [
+        "laggard_receiver_accepted_spans_total",
+        "laggard_receiver_refused_spans_total",
+        "laggard_receiver_refused_requests_total",
+        "laggard_exporter_sent_spans_total",
+        "laggard_reference_spans_sent_total",
+        "laggard_dropped_spans_total",
+        "laggard_held_spans",
+        "laggard_held_traces",
+        "laggard_held_bytes",
+        "laggard_queued_spans",
+        "laggard_queued_bytes",
+        "laggard_late_spans_total",
+        "laggard_traces_total",
+        "laggard_decisions_total",
+        "laggard_decision_lateness_seconds",
+        "laggard_late_roots_total",
+        "laggard_verdicts_total",
+        "laggard_root_cause_traces_total",
+        "laggard_root_cause_delay_seconds_total",
+        "laggard_erased_thresholds_total",
+        "laggard_routes",
+        "laggard_references",
+        "laggard_budget_bytes",
+        "laggard_used_bytes",
+        "laggard_exporter_failed_requests_total",
+        "laggard_exporter_last_success_timestamp_seconds",
+        "laggard_passthrough_requests_total",
+        "laggard_build_info",
+        "laggard_memory_limit_bytes",
+        "laggard_decision_lateness_seconds_bucket",
+        "laggard_decision_lateness_seconds_sum",
+        "laggard_decision_lateness_seconds_count",
+    ];
+
+    #[test]
+    fn every_metric_is_in_a_fresh_scrape_with_its_help_its_type_and_zeros() {
+        let page = Metrics::new().expect("fixed buckets").render();
+        for name in ALL {
+            let is_part = ["_bucket", "_sum", "_count"].iter().any(|part| name.ends_with(part));
+            for kind in ["HELP", "TYPE"] {
+                assert!(is_part || page.contains(&format!("# {kind} {name} ")), "{kind} {name}\n{page}");
+            }
+            let has_series = page.lines().any(|line| {
+                [format!("{name}{{"), format!("{name} ")].iter().any(|start| line.starts_with(start))
+            });
+            let comes_later = name.starts_with("laggard_root_cause_") || name.ends_with("lateness_seconds");
+            assert_eq!(has_series, !comes_later, "{name}\n{page}");
+        }
+        let named = page.lines().filter(|line| line.starts_with("# TYPE ")).count();
+        assert_eq!(named, ALL.len() - 3, "a metric that is not in the list:\n{page}");
+        let series = page.lines().filter(|line| line.starts_with("laggard_") && !line.contains("build_info"));
+        assert!(series.clone().all(|line| line.ends_with(" 0")), "{page}");
+        for code in EXPORT_CODES {
+            let line = format!("laggard_exporter_failed_requests_total{{code=\"{code}\"}} 0");
+            assert!(page.contains(&line), "{line}");
+        }
     }
 }

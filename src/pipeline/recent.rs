@@ -1,0 +1,176 @@
+//! The latest decisions and verdicts, for whoever asks why a trace was kept or dropped.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{Analysis, Pipeline};
+use crate::assemble::Decision;
+use crate::decide::{Judged, RouteReport};
+use crate::otlp::{Nanos, TraceId};
+use crate::telemetry::metrics::{Decided, Trigger};
+
+/// So many kept traces are remembered, and as many dropped ones: neither kind displaces the other.
+const DECISIONS: usize = 8_192;
+
+/// So many verdicts are remembered whole.
+const VERDICTS: usize = 256;
+
+/// What a verdict takes in bytes, about.
+const VERDICT_SIZE: usize = 2_048;
+
+/// What was decided for a trace, and by what.
+#[derive(Clone, Copy, Debug)]
+pub struct RecentDecision {
+    /// The trace.
+    pub id: TraceId,
+    /// When, in nanoseconds since the Unix epoch.
+    pub at: Nanos,
+    /// Why then.
+    pub trigger: Trigger,
+    /// How many spans it had.
+    pub spans: u32,
+    /// What became of it; in a dry run what would have.
+    pub decided: Decided,
+    /// Whether it was forwarded, and with which stamp.
+    pub decision: Decision,
+    /// The grounds.
+    pub judged: Option<Judged>,
+}
+
+/// A verdict with the names that it needs to be read.
+#[derive(Clone, Debug)]
+pub struct RecentVerdict {
+    /// When, in nanoseconds since the Unix epoch.
+    pub at: Nanos,
+    /// `SERVICE ROUTE`.
+    pub route: String,
+    /// The verdict.
+    pub analysis: Analysis,
+}
+
+/// What is known of a route, and how many references it has.
+#[derive(Clone, Debug)]
+pub struct RouteNow {
+    /// What is known.
+    pub report: RouteReport,
+    /// Its references.
+    pub references: u64,
+}
+
+impl Pipeline {
+    /// What is known of each route.
+    pub fn routes(&self) -> Vec<RouteNow> {
+        let reports = self.decider.reports().into_iter();
+        reports
+            .map(|report| RouteNow { references: self.comparer.references_of(report.id), report })
+            .collect()
+    }
+
+    /// The latest verdicts, at most `count`, the newest first.
+    pub fn verdicts(&self, count: usize) -> Vec<RecentVerdict> {
+        self.recent.verdicts(count)
+    }
+
+    /// What was decided for a trace, while it is remembered, and the verdict on it.
+    pub fn explain(&self, id: TraceId) -> Option<(RecentDecision, Option<RecentVerdict>)> {
+        Some((self.recent.decision(id)?, self.recent.verdict(id)))
+    }
+}
+
+/// Bounded memory of what was decided last.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    /// Std mutexes: taken once a lot, and once a verdict.
+    kept: Mutex<VecDeque<RecentDecision>>,
+    dropped: Mutex<VecDeque<RecentDecision>>,
+    verdicts: Mutex<VecDeque<RecentVerdict>>,
+}
+
+impl Recent {
+    /// Remembers the decisions of one lot.
+    pub(super) fn note(&self, decisions: impl Iterator<Item = RecentDecision>) {
+        let (mut kept, mut dropped) = (lock(&self.kept), lock(&self.dropped));
+        for decision in decisions {
+            match decision.decision {
+                Decision::Kept(_) => push(&mut kept, decision, DECISIONS),
+                Decision::Dropped => push(&mut dropped, decision, DECISIONS),
+            }
+        }
+    }
+
+    /// Remembers a verdict.
+    pub(super) fn note_verdict(&self, at: Nanos, route: &str, analysis: &Analysis) {
+        let verdict = RecentVerdict { at, route: route.to_owned(), analysis: analysis.clone() };
+        push(&mut lock(&self.verdicts), verdict, VERDICTS);
+    }
+
+    /// The latest decision on a trace.
+    pub(super) fn decision(&self, id: TraceId) -> Option<RecentDecision> {
+        [&self.kept, &self.dropped]
+            .into_iter()
+            .find_map(|decisions| lock(decisions).iter().rev().find(|decision| decision.id == id).copied())
+    }
+
+    /// The verdict on a trace.
+    pub(super) fn verdict(&self, id: TraceId) -> Option<RecentVerdict> {
+        lock(&self.verdicts).iter().rev().find(|verdict| verdict.analysis.id == id).cloned()
+    }
+
+    /// The latest verdicts, at most `count`, the newest first.
+    pub(super) fn verdicts(&self, count: usize) -> Vec<RecentVerdict> {
+        lock(&self.verdicts).iter().rev().take(count).cloned().collect()
+    }
+
+    /// Bytes taken, those of verdicts about.
+    pub(super) fn used_bytes(&self) -> u64 {
+        let decisions = lock(&self.kept).capacity() + lock(&self.dropped).capacity();
+        (decisions * size_of::<RecentDecision>() + lock(&self.verdicts).len() * VERDICT_SIZE) as u64
+    }
+}
+
+fn push<T>(ring: &mut VecDeque<T>, value: T, limit: usize) {
+    if ring.len() == limit {
+        ring.pop_front();
+    }
+    ring.push_back(value);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these locks; if it did, what they guard would still be whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assemble::Kept;
+    use crate::telemetry::metrics::Class;
+
+    fn decision(number: u64, decision: Decision) -> RecentDecision {
+        RecentDecision {
+            id: id(number),
+            at: number,
+            trigger: Trigger::Root,
+            spans: 1,
+            decided: Decided::Healthy,
+            decision,
+            judged: None,
+        }
+    }
+
+    fn id(number: u64) -> TraceId {
+        TraceId::from_slice(&[[7; 8], number.to_be_bytes()].concat()).expect("not zero")
+    }
+
+    #[test]
+    fn dropped_traces_do_not_displace_kept_ones_and_both_are_bounded() {
+        let recent = Recent::default();
+        let kept = Decision::Kept(Kept { class: Class::Slow, stamp: None });
+        recent.note([decision(0, kept)].into_iter());
+        recent.note((1..100_000).map(|number| decision(number, Decision::Dropped)));
+        assert_eq!(recent.decision(id(0)).map(|decision| decision.at), Some(0));
+        assert!(recent.decision(id(1)).is_none());
+        assert!(recent.decision(id(99_999)).is_some());
+        assert!(recent.used_bytes() < 3 << 20, "{}", recent.used_bytes());
+    }
+}
