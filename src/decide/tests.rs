@@ -264,7 +264,7 @@ fn a_shape_is_learned_from_the_fair_sample_alone() {
     // Far more than learning looks at. Those of shape 1 between its own threshold and the route's are all looked at;
     // did they teach it, they would be half of what it has learned.
     let mut case = Case::new(&config::Slow {
-        learned: config::Learned { accept_after: Duration::from_secs(60), ..config::Learned::default() },
+        learned: config::Learned { accept_after: Duration::from_mins(1), ..config::Learned::default() },
         ..config::Slow::default()
     });
     for n in 0..200_000_u64 {
@@ -284,7 +284,7 @@ fn a_shape_is_learned_from_the_fair_sample_alone() {
 #[test]
 fn routes_nobody_asks_for_any_more_give_their_places_back() {
     let mut case = Case::new(&fixed(300));
-    case.decider = case.decider.forgetting_after(Duration::from_secs(3_600));
+    case.decider = case.decider.forgetting_after(Duration::from_hours(1));
     let name =
         |n: u32| -> String { n.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect() };
     for n in 0..2_500 {

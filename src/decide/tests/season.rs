@@ -36,7 +36,12 @@ fn season(now: Nanos) -> f64 {
 /// Between two traces: at night and on the last two days of a week it takes longer.
 fn pause(now: Nanos, average: Nanos) -> Nanos {
     let busy = season(now) * if now / DAY % 7 >= 5 { 0.4 } else { 1.0 };
-    (average as f64 / busy) as Nanos
+    nanos(average as f64 / busy)
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and far below 2^63")]
+fn nanos(float: f64) -> Nanos {
+    float as Nanos
 }
 
 /// The share of slow traces by stretches of `step`, after the first day; `slower` multiplies durations.
@@ -46,7 +51,7 @@ fn shares(days: u64, average: Nanos, step: Nanos, slower: impl Fn(Nanos) -> f64)
     let mut counts = vec![(0_u32, 0_u32); usize::try_from((days - 1) * DAY / step).expect("few")];
     while now < days * DAY {
         let duration = 80.0 * MILLI as f64 * season(now) * noise.factor() * slower(now);
-        let judged = case.judge(now, "page", duration as Nanos, 1);
+        let judged = case.judge(now, "page", nanos(duration), 1);
         if let Some(at) = now.checked_sub(DAY) {
             let (slow, all) = &mut counts[usize::try_from(at / step).expect("few")];
             *slow += u32::from(judged.decided == Decided::Slow);
