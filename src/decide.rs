@@ -85,7 +85,10 @@ pub enum Judgement {
 
 /// A decision and its grounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "facts that are independent of each other, each read by another stage")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "facts that are independent of each other, each read by another stage"
+)]
 pub struct Judged {
     /// What becomes of the trace.
     pub decided: Decided,
