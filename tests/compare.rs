@@ -309,6 +309,18 @@ fn what_cannot_be_compared_is_said_in_a_sentence_and_gives_no_verdict() {
 }
 
 #[test]
+fn a_trace_that_is_hardly_slower_has_no_culprit() {
+    let files = Files::new();
+    let fast = files.write("fast.json", trace(1, 40).to_string());
+    let answer = compare(&fast, &files.write("slow.json", trace(2, 50).to_string()));
+    assert_eq!((&answer["verdict"], &answer["reason"]), (&json!("inconclusive"), &json!("not_slower")));
+    assert_eq!(
+        answer["explanation"],
+        "not slower than its references: this trace 482 ms, fast reference 472 ms"
+    );
+}
+
+#[test]
 fn a_fast_trace_that_failed_is_used_with_a_warning() {
     let files = Files::new();
     let mut failed = trace(1, 40);

@@ -59,6 +59,14 @@ BARS = """[...document.querySelectorAll('.lanes li')].map((line) => {
           join: line.querySelectorAll('path.join').length, culprit: line.getAttribute('aria-current')};
 })"""
 
+# Labels of the axis that lie over each other or beyond the section.
+LABELS = """(() => {
+  const section = document.querySelector('#waterfall').getBoundingClientRect();
+  const boxes = [...document.querySelectorAll('.ticks span')].filter((label) => label.checkVisibility())
+    .map((label) => label.getBoundingClientRect());
+  return boxes.filter((box, i) => box.right > section.right || (i && box.left < boxes[i - 1].right + 3)).length;
+})()"""
+
 
 class Browser:
     """One tab of a headless browser."""
@@ -160,6 +168,7 @@ def look(browser):
         browser.show(width)
         wide = browser.ask("document.documentElement.scrollWidth") - width
         check(f"nothing is cut off at {width} pixels", wide <= 0, f"{wide} pixels")
+        check("the axis can be read", browser.ask(LABELS) == 0, browser.ask(LABELS))
     for scheme in ["light", "dark"]:
         browser.show(1280, scheme)
         low = browser.ask(CONTRAST)

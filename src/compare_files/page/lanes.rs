@@ -44,14 +44,18 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
     writeln!(
         out,
         "<section id=\"waterfall\">\n<h2>Both traces on one time axis</h2>\n<ul class=\"legend\">\
-         <li><i class=\"fast\"></i>fast</li><li><i class=\"slow\"></i>slow</li><li><i class=\"culprit\"></i>culprit</li>\
+         <li><i class=\"fast\"></i>fast</li><li><i class=\"slow\"></i>slow</li>{}\
          <li><i class=\"own\"></i>solid: own time</li><li><i class=\"wait\"></i>pale: waiting for its calls</li></ul>\n\
          <p class=\"only\"><label><input type=\"checkbox\" id=\"only\"> Only calls that took longer or shorter</label></p>\n\
-         <div class=\"lanes\">\n<div class=\"axis\" aria-hidden=\"true\"><span class=\"ticks\">"
+         <div class=\"lanes\">\n<div class=\"axis\" aria-hidden=\"true\"><span class=\"ticks\">",
+        if culprit.is_some() { "<li><i class=\"culprit\"></i>culprit</li>" } else { "" }
     )?;
     let step = tick(length);
     for at in (0..=length / step).map(|number| number * step) {
-        write!(out, "<span style=\"left:{:.2}%\">{}</span>", percent(at, length), short(at))?;
+        let place = percent(at, length);
+        // The label of a tick at the end would stand beyond it.
+        let class = if place > 92.0 { " class=\"end\"" } else { "" };
+        write!(out, "<span{class} style=\"left:{place:.2}%\">{}</span>", short(at))?;
     }
     writeln!(out, "</span></div>\n<ol role=\"list\" style=\"--step:{:.3}%\">", percent(step, length))?;
     for pair in pairs::of(&fast.rows, &slow.rows) {
