@@ -55,7 +55,7 @@ fn write_verdict(report: &Report<'_>, warnings: &[String], out: &mut dyn Write) 
             writeln!(out, "<h1>Inconclusive: {}</h1>", Escaped(&reason))?;
         }
     }
-    writeln!(out, "<p class=\"why\"><bdi>{}</bdi></p>", Escaped(&verdict.explanation))?;
+    writeln!(out, "<p class=\"why\"><bdi>{}</bdi></p>", with_arrows(&verdict.explanation))?;
     for warning in warnings.iter().filter(|warning| **warning != verdict.explanation) {
         writeln!(out, "<p class=\"warning\"><strong>Note:</strong> <bdi>{}</bdi></p>", Escaped(warning))?;
     }
@@ -82,9 +82,14 @@ fn write_facts(report: &Report<'_>, culprit: &Culprit, out: &mut dyn Write) -> i
     ];
     writeln!(out, "<dl class=\"facts\">")?;
     for (term, fact) in facts.into_iter().filter_map(|(term, fact)| Some((term, fact?))) {
-        writeln!(out, "<div><dt>{term}</dt><dd><bdi>{}</bdi></dd></div>", Escaped(&fact))?;
+        writeln!(out, "<div><dt>{term}</dt><dd><bdi>{}</bdi></dd></div>", with_arrows(&fact))?;
     }
     writeln!(out, "</dl>")
+}
+
+/// Escaped, and an arrow is one character, which no line break can divide.
+fn with_arrows(text: &str) -> String {
+    Escaped(text).to_string().replace(" -&gt; ", " &rarr; ")
 }
 
 /// Which two traces these are, as bars of one scale.
