@@ -8,7 +8,7 @@ mod column;
 pub(crate) mod comparer;
 mod culprit;
 mod dependency;
-pub(crate) mod edges;
+mod edges;
 pub(crate) mod explain;
 pub(crate) mod judge;
 pub(crate) mod ledger;
@@ -18,6 +18,7 @@ pub mod record;
 pub mod shape;
 mod skew;
 mod sweep;
+pub(crate) mod traffic;
 mod tree;
 mod waits;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::Category;
 use super::causes::{self, Row};
-use super::edges::View;
 use super::ledger::Ledger;
+use super::traffic::Look;
 use super::waits;
 use crate::baseline::floors::Floors;
 
@@ -13,7 +13,7 @@ use crate::baseline::floors::Floors;
 #[derive(Debug)]
 pub(crate) struct Findings {
     pub(crate) rows: Vec<Row>,
-    /// The highest score first; of equal ones by name.
+    /// The highest rank first; of equal ones by name.
     pub(crate) services: Vec<Blamed>,
     /// Calls that were answered in every reference and have no answer here.
     pub(crate) missing: usize,
@@ -26,6 +26,8 @@ pub(crate) struct Blamed {
     pub(crate) name: String,
     /// Time above what is normal.
     pub(crate) score: u64,
+    /// The same, weighed by how far it is out of order in all traffic: what services are ranked by.
+    pub(crate) rank: u64,
     /// Time more than in the linked reference; over all services these add up to the entry spans' difference.
     pub(crate) delta: i128,
     /// On the path in the linked reference.
@@ -38,11 +40,11 @@ pub(crate) struct Blamed {
     pub(crate) row: usize,
 }
 
-/// Compares two ledgers, with what is normal and, where all traffic is seen, with what its edges look like now.
-pub(crate) fn findings(slow: &Ledger, linked: &Ledger, floors: &Floors, edges: Option<&View>) -> Findings {
+/// Compares two ledgers, with what is normal and, where all traffic is seen, with what that says.
+pub(crate) fn findings(slow: &Ledger, linked: &Ledger, floors: &Floors, look: Option<&Look>) -> Findings {
     let mut rows = causes::rows(slow, linked, floors);
-    if let Some(edges) = edges {
-        waits::judge(&mut rows, slow, edges);
+    if let Some(look) = look {
+        waits::weigh(&mut rows, slow, look);
     }
     waits::give_fans_to_their_caller(&mut rows, slow);
     let missing = rows.iter().filter(|row| row.misses_answer).filter_map(|row| {
@@ -57,6 +59,7 @@ pub(crate) fn findings(slow: &Ledger, linked: &Ledger, floors: &Floors, edges: O
 fn by_service(rows: &[Row], slow: &Ledger, linked: &Ledger) -> Vec<Blamed> {
     struct Sum {
         score: u64,
+        rank: u64,
         delta: i128,
         fast: u64,
         slow: u64,
@@ -66,6 +69,7 @@ fn by_service(rows: &[Row], slow: &Ledger, linked: &Ledger) -> Vec<Blamed> {
     let mut sum_of = |service: u64, add: &mut dyn FnMut(&mut Sum)| {
         add(sums.entry(service).or_insert_with(|| Sum {
             score: 0,
+            rank: 0,
             delta: 0,
             fast: 0,
             slow: 0,
@@ -80,6 +84,7 @@ fn by_service(rows: &[Row], slow: &Ledger, linked: &Ledger) -> Vec<Blamed> {
         for (share, delta) in row.deltas() {
             sum_of(share.service, &mut |sum| {
                 sum.score += share.time;
+                sum.rank += share.weighed();
                 sum.delta += delta;
                 let (time, most, best) = sum.categories.entry(share.category).or_insert((0, 0, at));
                 *time += share.time;
@@ -98,11 +103,11 @@ fn by_service(rows: &[Row], slow: &Ledger, linked: &Ledger) -> Vec<Blamed> {
                 .iter()
                 .max_by_key(|(category, (time, ..))| (*time, std::cmp::Reverse(**category)))?;
             let (category, row) = (*category, *row);
-            let Sum { score, delta, fast, slow, .. } = sum;
-            Some(Blamed { id, name, score, delta, fast, slow, category, row })
+            let Sum { score, rank, delta, fast, slow, .. } = sum;
+            Some(Blamed { id, name, score, rank, delta, fast, slow, category, row })
         })
         .collect();
-    services.sort_by(|a, b| b.score.cmp(&a.score).then_with(|| a.name.cmp(&b.name)).then(a.id.cmp(&b.id)));
+    services.sort_by(|a, b| b.rank.cmp(&a.rank).then_with(|| a.name.cmp(&b.name)).then(a.id.cmp(&b.id)));
     services
 }
 

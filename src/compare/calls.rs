@@ -15,6 +15,8 @@ pub(crate) struct Calls {
     pub(crate) key: Column<u64>,
     /// Of bases: the hash of the last element of that path.
     pub(crate) last_element: Column<u64>,
+    /// Of bases: the kind of work that it is, on whatever path.
+    pub(crate) item: Column<u64>,
     /// Of bases: whether it waits for an answer.
     pub(crate) is_call: Column<bool>,
     /// Of calls: the index of the service that answered, if one did.
@@ -40,6 +42,7 @@ impl Calls {
             base: Column::with_capacity(count),
             key: Column::filled(0, count),
             last_element: Column::filled(0, count),
+            item: Column::filled(0, count),
             is_call: Column::filled(false, count),
             callee: Column::filled(None, count),
             has_cut_answer: Column::filled(false, count),
@@ -79,6 +82,7 @@ impl Calls {
             // The route says which entry this is; its span's name may differ between conventions.
             self.last_element[0] = hash_of((service, node.kind as u8));
             self.key[0] = self.last_element[0];
+            self.item[0] = hash_of((service, node.kind as u8, node.name));
             return;
         }
         let element = if self.is_call[number] {
@@ -91,6 +95,7 @@ impl Calls {
             hash_of((service, node.kind as u8, node.name))
         };
         self.last_element[number] = element;
+        self.item[number] = element;
         self.key[number] = hash_of((self.key[self.base[node.caller]], element));
     }
 }

@@ -1,7 +1,8 @@
 //! What each path of a slow trace has too much, and who owns it.
 
-use super::edges::Shares;
+use super::edges::Ends;
 use super::ledger::{Entry, Ledger, Side};
+use super::traffic::{Part, WHOLE};
 use super::{Category, pairing};
 use crate::baseline::floors::{Floor, Floors, absent_floor};
 
@@ -24,23 +25,16 @@ pub(crate) struct Row {
     pub(crate) rest: Share,
     /// Whether it is a call without an answer that references have an answer to.
     pub(crate) misses_answer: bool,
-    /// Of a wait that could be either end's.
-    pub(crate) ends: Option<Ends>,
+    /// A wait that could be either end's.
+    pub(crate) wait: Option<Wait>,
 }
 
-/// The two ends of a wait, and how far it could be theirs.
+/// A wait between two services, and how far it could be theirs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ends {
+pub(crate) struct Wait {
     pub(crate) caller: u64,
     pub(crate) callee: u64,
-    pub(crate) shares: Shares,
-}
-
-impl Ends {
-    /// Whether nothing speaks for one end more than for the other.
-    pub(crate) fn is_draw(&self) -> bool {
-        self.shares.caller == self.shares.callee
-    }
+    pub(crate) ends: Ends,
 }
 
 /// Some time of a row.
@@ -48,7 +42,18 @@ impl Ends {
 pub(crate) struct Share {
     pub(crate) service: u64,
     pub(crate) category: Category,
+    /// Above what is normal, in nanoseconds.
     pub(crate) time: u64,
+    /// How much that weighs when services are ranked.
+    pub(crate) weight: Part,
+}
+
+impl Share {
+    /// The time by its weight.
+    pub(crate) fn weighed(&self) -> u64 {
+        let weighed = u128::from(self.time) * u128::from(self.weight) / u128::from(WHOLE);
+        u64::try_from(weighed).unwrap_or(u64::MAX)
+    }
 }
 
 impl Row {
@@ -102,9 +107,9 @@ pub(crate) fn rows(slow: &Ledger, linked: &Ledger, floors: &Floors) -> Vec<Row> 
                 slow_time: 0,
                 excess: 0,
                 extra: None,
-                rest: Share { service, category, time: 0 },
+                rest: Share { service, category, time: 0, weight: WHOLE },
                 misses_answer: false,
-                ends: None,
+                wait: None,
             });
         }
     }
@@ -188,7 +193,7 @@ impl<'a> Ancestry<'a> {
         let normal = floor.map_or(absent_floor(), |floor| floor.on_path);
         let excess = entry.on_path.saturating_sub(normal);
         let (service, category) = self.rest(at, entry, reference, excess);
-        let mut rest = Share { service, category, time: excess };
+        let mut rest = Share { service, category, time: excess, weight: WHOLE };
         let mut extra = None;
         if let Some(found) = self.extra(at, entry, excess) {
             rest.time = excess - found.time;
@@ -203,7 +208,7 @@ impl<'a> Ancestry<'a> {
             extra,
             rest,
             misses_answer: entry.callee.is_none() && reference.is_some_and(|known| known.callee.is_some()),
-            ends: None,
+            wait: None,
         }
     }
 
@@ -230,7 +235,7 @@ impl<'a> Ancestry<'a> {
                 excess.min(calls.saturating_mul(floor.alone_of_one))
             }
         };
-        Some(Share { service, category, time })
+        Some(Share { service, category, time, weight: WHOLE })
     }
 
     /// Whether a new kind of call stands for more calls to a service that was called from here before.

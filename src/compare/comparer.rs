@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::analysis::Analysis;
 use super::blame::{self, Findings};
-use super::edges::{Edges, View};
 use super::judge::{Evidence, Judgement, Slower, ratio};
+use super::traffic::{Look, Traffic};
 use super::{Candidate, Culprit, Outcome, Reason, Reference, Verdict, culprit, explain, phase};
 use crate::assemble::Trace;
 use crate::baseline::References;
@@ -22,7 +22,7 @@ const CANDIDATES: usize = 5;
 #[derive(Debug)]
 pub struct Comparer {
     baselines: Store,
-    edges: Edges,
+    traffic: Traffic,
     minimum_share: f64,
     max_spans: usize,
 }
@@ -37,7 +37,7 @@ impl Comparer {
         max_bytes: u64,
     ) -> Self {
         Self {
-            edges: Edges::new(learned),
+            traffic: Traffic::new(learned),
             baselines: Store::new(baseline.references_per_shape, baseline.time_to_live, max_bytes),
             minimum_share: compare.minimum_share,
             max_spans: compare.max_spans,
@@ -53,7 +53,7 @@ impl Comparer {
             return;
         }
         if let Some(analysis) = Analysis::of(trace, entry) {
-            self.edges.observe(now, &analysis);
+            self.traffic.observe(now, &analysis);
             if is_reference {
                 self.baselines.learn(now, route, trace, entry, &analysis);
             }
@@ -80,8 +80,8 @@ impl Comparer {
             Ok(references) => {
                 let settings =
                     Settings { slower: Slower::Surely, minimum_share: self.minimum_share, threshold };
-                let edges = self.edges.view(now);
-                verdict(&analysis, &references, Some(&edges), settings)
+                let look = self.traffic.look(now, &analysis.ledger);
+                verdict(&analysis, &references, Some(&look), settings)
             }
             Err(Absence::NoBaseline) => without_references(trace, entry, threshold, Reason::NoBaseline),
             Err(Absence::Mismatch) => without_references(trace, entry, threshold, Reason::BaselineMismatch),
@@ -110,12 +110,12 @@ impl Comparer {
 
     /// Bytes that the counters of waits between services take.
     pub fn table_bytes(&self) -> u64 {
-        self.edges.used_bytes()
+        self.traffic.used_bytes()
     }
 
     /// Forgets what is due to be forgotten.
     pub fn tick(&self, now: Nanos) {
-        self.edges.tick(now);
+        self.traffic.tick(now);
         self.baselines.run_pending_tasks();
     }
 }
@@ -128,15 +128,15 @@ pub(crate) struct Settings {
     pub(crate) threshold: Nanos,
 }
 
-/// The verdict on an analysed trace; `edges` where all traffic is seen.
+/// The verdict on an analysed trace; `look` where all traffic is seen.
 pub(crate) fn verdict(
     analysis: &Analysis<'_>,
     references: &References,
-    edges: Option<&View>,
+    look: Option<&Look>,
     settings: Settings,
 ) -> Verdict {
     let linked = &references.linked.ledger;
-    let findings = blame::findings(&analysis.ledger, linked, &references.floors, edges);
+    let findings = blame::findings(&analysis.ledger, linked, &references.floors, look);
     verdict_on(analysis, references, &findings, settings)
 }
 
@@ -208,13 +208,13 @@ fn added_ms(evidence: &Evidence<'_>, blamed: &blame::Blamed) -> f64 {
 
 fn candidates(evidence: &Evidence<'_>) -> Vec<Candidate> {
     let services = evidence.findings.services.iter().filter(|service| service.score > 0);
-    let total = services.clone().map(|service| evidence.score(service)).sum();
+    let total = services.clone().map(|service| evidence.rank(service)).sum();
     services
         .take(CANDIDATES)
         .map(|service| Candidate {
             service: service.name.clone(),
             delta_ms: added_ms(evidence, service),
-            share: ratio(evidence.score(service), total),
+            share: ratio(evidence.rank(service), total),
         })
         .collect()
 }

@@ -60,6 +60,11 @@ impl<'a> Evidence<'a> {
         service.score.min(self.added())
     }
 
+    /// What a service is ranked by, with the same bound.
+    pub(crate) fn rank(&self, service: &Blamed) -> u64 {
+        service.rank.min(self.added())
+    }
+
     /// Names a service or says why none can be.
     pub(crate) fn judge(&self) -> Judgement<'a> {
         if !self.is_slower(self.analysis.ledger.duration, self.references.linked.ledger.duration) {
@@ -78,10 +83,10 @@ impl<'a> Evidence<'a> {
             return Judgement::Abstain(Reason::IncompleteTrace);
         }
         let score = self.score(top);
-        let second = services.get(1).map_or(0, |second| self.score(second));
-        let share = ratio(score, services.iter().map(|service| self.score(service)).sum());
+        let second = services.get(1).map_or(0, |second| self.rank(second));
+        let share = ratio(self.rank(top), services.iter().map(|service| self.rank(service)).sum());
         let coverage = ratio(score, self.added());
-        let margin = ratio(score.saturating_sub(second), score);
+        let margin = ratio(self.rank(top).saturating_sub(second), self.rank(top));
         if share < self.minimum_share.min(0.5) && margin >= LEAST_MARGIN {
             return Judgement::Abstain(self.or_skew(Reason::Diffuse));
         }
@@ -142,7 +147,7 @@ impl<'a> Evidence<'a> {
         let row = self.findings.row_of(top);
         let is_unseen = row.is_some_and(|row| row.misses_answer);
         let gap = if top.category == Category::NetworkQueue && self.is_mostly_gap(top) { 0.85 } else { 1.0 };
-        let is_draw = row.and_then(|row| row.ends).is_some_and(|ends| ends.is_draw());
+        let is_draw = row.and_then(|row| row.wait).is_some_and(|wait| wait.is_draw());
         let draw = if is_draw { 0.7 } else { 1.0 };
         let all = share * self.completeness() * self.references.likeness * references * skew * gap * draw;
         let most = if is_unseen { MOST_CONFIDENCE_UNSEEN } else { MOST_CONFIDENCE };

@@ -30,6 +30,8 @@ pub(crate) struct Entry {
     pub(crate) suffix: u64,
     /// The key of the path without its last element; the entry span's is its own.
     pub(crate) parent: u64,
+    /// The kind of work that it is, on whatever path.
+    pub(crate) item: u64,
     pub(crate) side: Side,
     /// Hash of the templated name.
     pub(crate) name: u64,
@@ -180,6 +182,7 @@ impl Entry {
             key: calls.key[number],
             suffix: hash_of((calls.last_element[around], calls.last_element[number])),
             parent: calls.key[around],
+            item: calls.item[number],
             side: if is_call { Side::Call } else { Side::Work },
             name: node.name,
             service: tree.service(node).id,

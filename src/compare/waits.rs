@@ -1,54 +1,90 @@
-//! Which end of an edge owns a wait.
+//! Which end of an edge owns a wait, and how much the time of each path weighs when services are ranked.
 
 use std::collections::BTreeMap;
 
 use super::Category;
-use super::causes::{Ends, Row};
-use super::edges::{Shares, View, WHOLE};
+use super::causes::{Row, Wait};
 use super::ledger::{Ledger, Side};
+use super::traffic::{Look, Part, WHOLE};
 
-/// Judges waits from both ends, by what all traffic shows. Both ends are ranked with the whole wait times their
-/// share; it then falls in full to the end that ranks higher.
-pub(super) fn judge(rows: &mut [Row], slow: &Ledger, edges: &View) {
+/// Time that is unusual for this trace alone, while its like in all other traces is as always, weighs so much: it
+/// counts where nothing else is found, and gives way to what is out of order everywhere.
+const ACCIDENT: Part = WHOLE / 6;
+
+/// Where the edge itself is as always, the caller is suspected only if at least half of its others are not.
+const CLEARLY: Part = WHOLE / 2;
+
+/// Weighs each path's time by how far its kind of work is out of order in all traffic, and judges waits from both
+/// ends.
+pub(super) fn weigh(rows: &mut [Row], slow: &Ledger, look: &Look) {
     for row in &mut *rows {
-        let Some(entry) = row.slow.and_then(|at| slow.entries.get(at)) else { continue };
-        if row.rest.category != Category::NetworkQueue || entry.side != Side::Call {
-            continue;
+        let Some(at) = row.slow else { continue };
+        let Some(entry) = slow.entries.get(at) else { continue };
+        let odd = look.oddness.get(at).copied().unwrap_or(WHOLE);
+        if is_merely_slower(row.rest.category) {
+            row.rest.weight = ACCIDENT + odd * (WHOLE - ACCIDENT) / WHOLE;
         }
-        let (caller, callee) = (entry.service, row.rest.service);
-        row.ends = edges.shares(caller, callee).map(|shares| Ends { caller, callee, shares });
+        if row.rest.category == Category::NetworkQueue && entry.side == Side::Call {
+            let (caller, callee) = (entry.service, row.rest.service);
+            row.wait = look.edges.ends(caller, callee).map(|ends| Wait { caller, callee, ends });
+        }
     }
     let ranks = ranks(rows);
-    let rank = |service: &u64| ranks.get(service).copied().unwrap_or(0);
+    let rank = |service: u64| ranks.get(&service).copied().unwrap_or(0);
     for row in rows {
-        let Some(ends) = row.ends else { continue };
-        if ends.shares.caller > 0 && rank(&ends.caller) > rank(&ends.callee) {
-            row.rest.service = ends.caller;
+        if let Some(wait) = row.wait
+            && wait.suspects_caller()
+            && rank(wait.caller) > rank(wait.callee)
+        {
+            row.rest.service = wait.caller;
             row.rest.category = Category::Saturation;
         }
     }
 }
 
-/// The time that could be each service's.
+/// More calls, new calls and calls in a row are what this trace did; how long such calls take says nothing of it.
+fn is_merely_slower(category: Category) -> bool {
+    matches!(
+        category,
+        Category::OwnTime
+            | Category::NetworkQueue
+            | Category::Dependency
+            | Category::Timeout
+            | Category::Saturation
+    )
+}
+
+impl Wait {
+    /// Whether nothing speaks for one end more than for the other.
+    pub(super) fn is_draw(&self) -> bool {
+        self.ends.caller == self.ends.callee
+    }
+
+    fn suspects_caller(&self) -> bool {
+        self.ends.caller > 0 && (self.ends.callee > 0 || self.ends.caller >= CLEARLY)
+    }
+}
+
+/// The time that could be each service's, weighed: a wait counts for both its ends, with what each of them explains
+/// of all that is odd.
 fn ranks(rows: &[Row]) -> BTreeMap<u64, u64> {
     let mut ranks: BTreeMap<u64, u64> = BTreeMap::new();
-    let mut add = |service: u64, time: u64, share: u64| {
-        let time = u128::from(time) * u128::from(share) / u128::from(WHOLE);
+    let mut add = |service: u64, time: u64, part: Part| {
+        let time = u128::from(time) * u128::from(part) / u128::from(WHOLE);
         *ranks.entry(service).or_default() += u64::try_from(time).unwrap_or(u64::MAX);
     };
     for row in rows {
         if let Some(extra) = row.extra {
-            add(extra.service, extra.time, WHOLE);
+            add(extra.service, extra.time, extra.weight);
         }
-        match row.ends {
-            // Where nothing tells the ends apart it is the callee's.
-            Some(ends) if ends.is_draw() => add(ends.callee, row.rest.time, WHOLE),
-            Some(Ends { caller, callee, shares }) => {
-                let Shares { caller: of_caller, callee: of_callee } = shares;
-                add(caller, row.rest.time, of_caller);
-                add(callee, row.rest.time, of_callee);
+        let weighed = row.rest.weighed();
+        match row.wait {
+            Some(wait) if !wait.is_draw() && wait.suspects_caller() => {
+                add(wait.caller, weighed, wait.ends.caller);
+                add(wait.callee, weighed, wait.ends.callee);
             }
-            None => add(row.rest.service, row.rest.time, WHOLE),
+            Some(wait) => add(wait.callee, weighed, WHOLE),
+            None => add(row.rest.service, weighed, WHOLE),
         }
     }
     ranks
@@ -63,7 +99,7 @@ pub(super) fn give_fans_to_their_caller(rows: &mut [Row], slow: &Ledger) {
     let caller_of = |row: &Row| {
         let entry = slow.entries.get(row.slow?)?;
         let is_wait = row.rest.category == Category::NetworkQueue && entry.side == Side::Call;
-        (is_wait && row.ends.is_none()).then_some(entry.service)
+        (is_wait && row.wait.is_none()).then_some(entry.service)
     };
     for row in rows.iter() {
         if let Some(caller) = caller_of(row) {

@@ -1,0 +1,209 @@
+//! How calls have been of late, counted over all traffic: which kinds of work and which edges between services take
+//! unusually long now. What happens to many traces at once is a fault; what happens to one is an accident.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use super::analysis::Analysis;
+use super::column::Column;
+use super::edges::Edges;
+use super::ledger::Ledger;
+use crate::config;
+use crate::decide::threshold::{Durations, Learning};
+use crate::otlp::Nanos;
+use crate::otlp::span::Kind;
+
+/// Kinds of work whose normal length is remembered, and edges that are counted; further ones are not looked at.
+const MAX_ITEMS: usize = 8_192;
+const MAX_EDGES: usize = 4_096;
+/// How fast the counters forget: half in this time, in nanoseconds.
+const HALF_LIFE: Nanos = 120_000_000_000;
+/// What was counted on edges is put together anew at most so often, in nanoseconds.
+const BETWEEN_LOOKS: Nanos = 1_000_000_000;
+/// Of which nothing is left counts as not called.
+const NO_CALLS: f64 = 0.01;
+/// Before anything was counted, so many calls are supposed, of which so many took long: one call that did is then
+/// already suspicious, and one that did not is not.
+const SUPPOSED_CALLS: f64 = 4.0;
+const SUPPOSED_LONG: f64 = 0.5;
+/// A twentieth of all calls takes longer than 95 % of them do; from so much more on all is out of order.
+const LONG_WHEN_WELL: f64 = 0.05;
+const LONG_WHEN_ODD: f64 = 0.25;
+
+/// A part of a whole, in millionths.
+pub(crate) type Part = u64;
+/// All of it.
+pub(crate) const WHOLE: Part = 1_000_000;
+
+type Map<K, V> = HashMap<K, V, FixedState>;
+
+/// The counters. One lock, held for one trace's calls or one look.
+#[derive(Debug)]
+pub(crate) struct Traffic {
+    learning: Learning,
+    tables: Mutex<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    /// By [`super::ledger::Entry::item`].
+    items: Map<u64, Item>,
+    /// By caller and callee.
+    edges: Map<(u64, u64), Recent>,
+    looked: Option<(Nanos, Arc<Edges>)>,
+}
+
+/// One kind of work, or of wait.
+#[derive(Debug, Default)]
+struct Item {
+    /// How long it takes when all is well.
+    normal: Durations,
+    recent: Recent,
+}
+
+/// Calls of the last minutes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Recent {
+    calls: f64,
+    long: f64,
+    at: Nanos,
+}
+
+impl Recent {
+    /// What is left of it at `now`.
+    fn at(self, now: Nanos) -> Self {
+        let half_lives = now.saturating_sub(self.at) as f64 / HALF_LIFE as f64;
+        let kept = (-half_lives).exp2();
+        Self { calls: self.calls * kept, long: self.long * kept, at: self.at.max(now) }
+    }
+
+    fn count(&mut self, now: Nanos, is_long: bool) {
+        *self = self.at(now);
+        self.calls += 1.0;
+        self.long += if is_long { 1.0 } else { 0.0 };
+    }
+
+    pub(crate) fn calls(self) -> f64 {
+        self.calls
+    }
+
+    /// How far it is out of order: nothing when no more calls take long than when all is well.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and a million")]
+    pub(crate) fn oddness(self) -> Part {
+        let long = (self.long + SUPPOSED_LONG) / (self.calls + SUPPOSED_CALLS);
+        let part = (long - LONG_WHEN_WELL) / (LONG_WHEN_ODD - LONG_WHEN_WELL);
+        (part.clamp(0.0, 1.0) * WHOLE as f64) as Part
+    }
+}
+
+/// What all traffic says about one trace.
+#[derive(Debug)]
+pub(crate) struct Look {
+    /// For each entry of the ledger, how far its kind of work is out of order now.
+    pub(crate) oddness: Vec<Part>,
+    pub(crate) edges: Arc<Edges>,
+}
+
+impl Traffic {
+    pub(crate) fn new(learned: &config::Learned) -> Self {
+        let learning = Learning::new(&config::Learned {
+            percentile: 95.0,
+            factor: 1.0,
+            minimum: std::time::Duration::ZERO,
+            min_traces: 10,
+            accept_after: learned.accept_after,
+        });
+        Self { learning, tables: Mutex::default() }
+    }
+
+    /// Counts the work and the calls of a trace, slow or not.
+    pub(crate) fn observe(&self, now: Nanos, analysis: &Analysis<'_>) {
+        let Analysis { tree, path, calls, .. } = analysis;
+        let mut times: Column<Nanos> = Column::filled(0, tree.nodes.as_slice().len());
+        for number in 0..tree.nodes.length() {
+            times[calls.base[number]] += path.alone[number];
+        }
+        let mut tables = self.tables();
+        for number in 0..tree.nodes.length() {
+            if calls.base[number] != number {
+                continue;
+            }
+            let is_long = tables.count_item(now, calls.item[number], times[number], &self.learning);
+            let node = &tree.nodes[number];
+            let callee = calls.callee[number].filter(|_| node.kind != Kind::Producer);
+            if let (Some(is_long), Some(callee)) = (is_long, callee) {
+                let edge = (tree.service(node).id, tree.services[callee].id);
+                tables.count_edge(now, edge, is_long);
+            }
+        }
+    }
+
+    /// What is known now about the work in a ledger.
+    pub(crate) fn look(&self, now: Nanos, ledger: &Ledger) -> Look {
+        let mut tables = self.tables();
+        let oddness = ledger.entries.iter().map(|entry| {
+            let recent = tables.items.get(&entry.item).map(|item| item.recent).unwrap_or_default();
+            recent.at(now).oddness()
+        });
+        let oddness = oddness.collect();
+        Look { oddness, edges: tables.edges(now) }
+    }
+
+    /// Forgets what has not been called for long.
+    pub(crate) fn tick(&self, now: Nanos) {
+        let mut tables = self.tables();
+        tables.edges.retain(|_, recent| recent.at(now).calls >= NO_CALLS);
+        if tables.items.len() >= MAX_ITEMS / 2 {
+            tables.items.retain(|_, item| item.recent.at(now).calls >= NO_CALLS);
+        }
+    }
+
+    /// Bytes in use.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        let tables = self.tables();
+        let normal: u64 = tables.items.values().map(|item| item.normal.allocated()).sum();
+        let fixed = tables.items.capacity() * size_of::<(u64, Item)>()
+            + tables.edges.capacity() * size_of::<((u64, u64), Recent)>();
+        normal + fixed as u64
+    }
+
+    /// Nothing panics under the lock; if it did, counters would at worst be one short.
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tables {
+    /// Whether it took unusually long; `None` while nobody knows what is usual.
+    fn count_item(&mut self, now: Nanos, item: u64, time: Nanos, learning: &Learning) -> Option<bool> {
+        if self.items.len() >= MAX_ITEMS && !self.items.contains_key(&item) {
+            return None;
+        }
+        let item = self.items.entry(item).or_default();
+        let is_long = item.normal.threshold().map(|threshold| time > threshold);
+        item.normal.add(now, time, learning);
+        if let Some(is_long) = is_long {
+            item.recent.count(now, is_long);
+        }
+        is_long
+    }
+
+    fn count_edge(&mut self, now: Nanos, edge: (u64, u64), is_long: bool) {
+        if self.edges.len() < MAX_EDGES || self.edges.contains_key(&edge) {
+            self.edges.entry(edge).or_default().count(now, is_long);
+        }
+    }
+
+    fn edges(&mut self, now: Nanos) -> Arc<Edges> {
+        if let Some((at, edges)) = &self.looked
+            && now < at.saturating_add(BETWEEN_LOOKS)
+        {
+            return Arc::clone(edges);
+        }
+        let edges = Arc::new(Edges::of(self.edges.iter().map(|(edge, recent)| (*edge, recent.at(now)))));
+        self.looked = Some((now, Arc::clone(&edges)));
+        edges
+    }
+}
