@@ -3,30 +3,33 @@
 //! One edge cannot say which of its ends makes it slow. A slow network or a full queue at the callee makes all its
 //! callers wait; a starved caller waits on all its callees; the other end's other edges stay as they were.
 
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
-
 use super::traffic::{Part, Recent, WHOLE};
 
 /// Fewer recent calls on an edge say nothing about it.
 const ENOUGH_CALLS: f64 = 10.0;
 
-/// The edges that were called often enough of late.
+/// An edge on which calls wait a fifth as much too long as on another speaks as loudly as that one; below it less:
+/// a caller that is starved of 5 s is not the one whose other calls are 1 ms late.
+const AS_LOUD: u128 = 5;
+
+/// The edges that were called often enough of late, ordered.
 #[derive(Debug, Default)]
-pub(crate) struct Edges {
-    oddness: HashMap<(u64, u64), Part, FixedState>,
-    services: HashMap<u64, Around, FixedState>,
-    /// The oddness of all edges together.
-    odd: u64,
+pub(crate) struct Edges(Vec<Edge>);
+
+#[derive(Debug)]
+struct Edge {
+    caller: u64,
+    callee: u64,
+    oddness: Part,
+    /// Nanoseconds above what is normal, of the mean call.
+    excess: u64,
 }
 
-/// The edges of one service: how many, and their oddness together.
+/// Edges of one service in one direction, or all: how many, and their oddness together.
 #[derive(Clone, Copy, Debug, Default)]
-struct Around {
-    incoming: u64,
-    odd_incoming: u64,
-    outgoing: u64,
-    odd_outgoing: u64,
+struct Sum {
+    count: u64,
+    odd: u64,
 }
 
 /// How much of a wait could be whose, in millionths; both can be.
@@ -39,44 +42,71 @@ pub(crate) struct Ends {
 impl Edges {
     /// From caller, callee and calls of each edge.
     pub(crate) fn of(edges: impl Iterator<Item = ((u64, u64), Recent)>) -> Self {
-        let mut all = Self::default();
-        for ((caller, callee), recent) in edges.filter(|(_, recent)| recent.calls() >= ENOUGH_CALLS) {
-            let odd = recent.oddness();
-            all.oddness.insert((caller, callee), odd);
-            all.odd += odd;
-            let around = all.services.entry(callee).or_default();
-            around.incoming += 1;
-            around.odd_incoming += odd;
-            let around = all.services.entry(caller).or_default();
-            around.outgoing += 1;
-            around.odd_outgoing += odd;
-        }
-        all
+        let mut all: Vec<Edge> = edges
+            .filter(|(_, recent)| recent.calls() >= ENOUGH_CALLS)
+            .map(|((caller, callee), recent)| {
+                let (oddness, excess) = (recent.oddness(), recent.excess_of_one());
+                Edge { caller, callee, oddness, excess }
+            })
+            .collect();
+        all.sort_unstable_by_key(|edge| (edge.caller, edge.callee));
+        Self(all)
     }
 
     /// Whose a wait of `caller` on `callee` could be; `None` where too few calls were seen.
     pub(crate) fn ends(&self, caller: u64, callee: u64) -> Option<Ends> {
-        self.oddness.get(&(caller, callee))?;
-        let (caller, callee) = (self.services.get(&caller)?, self.services.get(&callee)?);
-        let (of_caller, of_callee) = (caller.explains(self.odd), callee.explains(self.odd));
+        let at = self.0.binary_search_by_key(&(caller, callee), |edge| (edge.caller, edge.callee)).ok()?;
+        let excess = u128::from(self.0.get(at)?.excess.max(1));
+        let mut all = Sum::default();
+        // Into and out of the caller, and of the callee.
+        let [mut caller_in, mut caller_out, mut callee_in, mut callee_out] = [Sum::default(); 4];
+        for edge in &self.0 {
+            let loudness =
+                (u128::from(edge.excess) * AS_LOUD * u128::from(WHOLE) / excess).min(u128::from(WHOLE));
+            let odd = edge.oddness * u64::try_from(loudness).unwrap_or(WHOLE) / WHOLE;
+            all.add(odd);
+            for (sum, is_its) in [
+                (&mut caller_in, edge.callee == caller),
+                (&mut caller_out, edge.caller == caller),
+                (&mut callee_in, edge.callee == callee),
+                (&mut callee_out, edge.caller == callee),
+            ] {
+                if is_its {
+                    sum.add(odd);
+                }
+            }
+        }
+        let of_caller = explains(caller_in, caller_out, all);
+        let of_callee = explains(callee_in, callee_out, all);
         let most = of_caller.max(of_callee).max(1);
-        let part = |odd: u64, all: u64, explains: u64| odd / all.max(1) * explains / most;
         Some(Ends {
-            caller: part(caller.odd_outgoing, caller.outgoing, of_caller),
-            callee: part(callee.odd_incoming, callee.incoming, of_callee),
+            caller: caller_out.mean() * of_caller / most,
+            callee: callee_in.mean() * of_callee / most,
         })
     }
 }
 
-impl Around {
-    /// How well this service explains which edges are odd, in millionths: how odd its edges are, times how much of
-    /// all oddness is theirs.
-    fn explains(&self, odd_in_all: u64) -> Part {
-        let part = |odd: u64, all: u64| {
-            let product = u128::from(odd / all.max(1)) * u128::from(odd) / u128::from(odd_in_all.max(1));
-            u64::try_from(product).unwrap_or(WHOLE)
-        };
-        let both = part(self.odd_incoming + self.odd_outgoing, self.incoming + self.outgoing);
-        part(self.odd_incoming, self.incoming).max(part(self.odd_outgoing, self.outgoing)).max(both)
+impl Sum {
+    fn add(&mut self, odd: Part) {
+        self.count += 1;
+        self.odd += odd;
     }
+
+    fn mean(self) -> Part {
+        self.odd / self.count.max(1)
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self { count: self.count + other.count, odd: self.odd + other.odd }
+    }
+}
+
+/// How well a service explains which edges are odd: how odd its edges are, times how much of all oddness is theirs;
+/// those into it, those out of it, or both.
+fn explains(into: Sum, out: Sum, all: Sum) -> Part {
+    let part = |sum: Sum| {
+        let product = u128::from(sum.mean()) * u128::from(sum.odd) / u128::from(all.odd.max(1));
+        u64::try_from(product).unwrap_or(WHOLE)
+    };
+    part(into).max(part(out)).max(part(into.with(out)))
 }

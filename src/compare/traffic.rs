@@ -29,8 +29,8 @@ const NO_CALLS: f64 = 0.01;
 const SUPPOSED_CALLS: f64 = 4.0;
 const SUPPOSED_LONG: f64 = 0.5;
 /// A twentieth of all calls takes longer than 95 % of them do; from so much more on all is out of order.
-const LONG_WHEN_WELL: f64 = 0.05;
-const LONG_WHEN_ODD: f64 = 0.25;
+const LONG_WHEN_WELL: f64 = 0.10;
+const LONG_WHEN_ODD: f64 = 0.30;
 
 /// A part of a whole, in millionths.
 pub(crate) type Part = u64;
@@ -68,6 +68,8 @@ struct Item {
 pub(crate) struct Recent {
     calls: f64,
     long: f64,
+    /// Nanoseconds above what is normal.
+    excess: f64,
     at: Nanos,
 }
 
@@ -76,13 +78,29 @@ impl Recent {
     fn at(self, now: Nanos) -> Self {
         let half_lives = now.saturating_sub(self.at) as f64 / HALF_LIFE as f64;
         let kept = (-half_lives).exp2();
-        Self { calls: self.calls * kept, long: self.long * kept, at: self.at.max(now) }
+        Self {
+            calls: self.calls * kept,
+            long: self.long * kept,
+            excess: self.excess * kept,
+            at: self.at.max(now),
+        }
     }
 
-    fn count(&mut self, now: Nanos, is_long: bool) {
+    fn count(&mut self, now: Nanos, excess: Nanos) {
         *self = self.at(now);
         self.calls += 1.0;
-        self.long += if is_long { 1.0 } else { 0.0 };
+        self.long += if excess > 0 { 1.0 } else { 0.0 };
+        self.excess += excess as f64;
+    }
+
+    /// Nanoseconds above what is normal, of the mean call.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "not negative, and a cast saturates"
+    )]
+    pub(crate) fn excess_of_one(self) -> Nanos {
+        (self.excess / self.calls.max(1.0)) as Nanos
     }
 
     pub(crate) fn calls(self) -> f64 {
@@ -130,12 +148,12 @@ impl Traffic {
             if calls.base[number] != number {
                 continue;
             }
-            let is_long = tables.count_item(now, calls.item[number], times[number], &self.learning);
+            let excess = tables.count_item(now, calls.item[number], times[number], &self.learning);
             let node = &tree.nodes[number];
             let callee = calls.callee[number].filter(|_| node.kind != Kind::Producer);
-            if let (Some(is_long), Some(callee)) = (is_long, callee) {
+            if let (Some(excess), Some(callee)) = (excess, callee) {
                 let edge = (tree.service(node).id, tree.services[callee].id);
-                tables.count_edge(now, edge, is_long);
+                tables.count_edge(now, edge, excess);
             }
         }
     }
@@ -176,23 +194,23 @@ impl Traffic {
 }
 
 impl Tables {
-    /// Whether it took unusually long; `None` while nobody knows what is usual.
-    fn count_item(&mut self, now: Nanos, item: u64, time: Nanos, learning: &Learning) -> Option<bool> {
+    /// Nanoseconds above what is usual; `None` while nobody knows what that is.
+    fn count_item(&mut self, now: Nanos, item: u64, time: Nanos, learning: &Learning) -> Option<Nanos> {
         if self.items.len() >= MAX_ITEMS && !self.items.contains_key(&item) {
             return None;
         }
         let item = self.items.entry(item).or_default();
-        let is_long = item.normal.threshold().map(|threshold| time > threshold);
+        let excess = item.normal.threshold().map(|threshold| time.saturating_sub(threshold));
         item.normal.add(now, time, learning);
-        if let Some(is_long) = is_long {
-            item.recent.count(now, is_long);
+        if let Some(excess) = excess {
+            item.recent.count(now, excess);
         }
-        is_long
+        excess
     }
 
-    fn count_edge(&mut self, now: Nanos, edge: (u64, u64), is_long: bool) {
+    fn count_edge(&mut self, now: Nanos, edge: (u64, u64), excess: Nanos) {
         if self.edges.len() < MAX_EDGES || self.edges.contains_key(&edge) {
-            self.edges.entry(edge).or_default().count(now, is_long);
+            self.edges.entry(edge).or_default().count(now, excess);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Which end of an edge owns a wait, and how much the time of each path weighs when services are ranked.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::Category;
@@ -30,15 +31,18 @@ pub(super) fn weigh(rows: &mut [Row], slow: &Ledger, look: &Look) {
         }
     }
     let ranks = ranks(rows);
-    let rank = |service: u64| ranks.get(&service).copied().unwrap_or(0);
+    let top =
+        ranks.iter().max_by_key(|(service, rank)| (**rank, Reverse(**service))).map(|(service, _)| *service);
     for row in rows {
-        if let Some(wait) = row.wait
-            && wait.suspects_caller()
-            && rank(wait.caller) > rank(wait.callee)
-        {
+        let Some(wait) = row.wait.filter(Wait::suspects_caller) else { continue };
+        let is_callers =
+            Some(wait.caller) == top || (Some(wait.callee) != top && wait.ends.caller > wait.ends.callee);
+        let part = if is_callers { wait.ends.caller } else { wait.ends.callee };
+        if is_callers {
             row.rest.service = wait.caller;
             row.rest.category = Category::Saturation;
         }
+        row.rest.weight = row.rest.weight * part / WHOLE;
     }
 }
 
@@ -61,7 +65,7 @@ impl Wait {
     }
 
     fn suspects_caller(&self) -> bool {
-        self.ends.caller > 0 && (self.ends.callee > 0 || self.ends.caller >= CLEARLY)
+        !self.is_draw() && self.ends.caller > 0 && (self.ends.callee > 0 || self.ends.caller >= CLEARLY)
     }
 }
 
@@ -79,7 +83,7 @@ fn ranks(rows: &[Row]) -> BTreeMap<u64, u64> {
         }
         let weighed = row.rest.weighed();
         match row.wait {
-            Some(wait) if !wait.is_draw() && wait.suspects_caller() => {
+            Some(wait) if wait.suspects_caller() => {
                 add(wait.caller, weighed, wait.ends.caller);
                 add(wait.callee, weighed, wait.ends.callee);
             }
