@@ -3,6 +3,8 @@
 //! One edge cannot say which of its ends makes it slow. A slow network or a full queue at the callee makes all its
 //! callers wait; a starved caller waits on all its callees; the other end's other edges stay as they were.
 
+use std::collections::BTreeMap;
+
 use super::traffic::{Part, Recent, WHOLE};
 
 /// Fewer recent calls on an edge say nothing about it.
@@ -39,7 +41,36 @@ pub(crate) struct Ends {
     pub(crate) callee: Part,
 }
 
+impl Ends {
+    /// What the traffic says, as far as it finds this edge odd, and for the rest what the trace itself says: when a
+    /// fault begins, and where it strikes one call of many, the traffic does not know of it.
+    pub(crate) fn with(self, trace: Self, oddness: Part) -> Self {
+        let mixed = |traffic: Part, trace: Part| (traffic * oddness + trace * (WHOLE - oddness)) / WHOLE;
+        Self { caller: mixed(self.caller, trace.caller), callee: mixed(self.callee, trace.callee) }
+    }
+}
+
 impl Edges {
+    /// The waits of one trace: caller, callee, how much too long they were in all, in nanoseconds, and how many.
+    pub(crate) fn of_trace(waits: impl Iterator<Item = ((u64, u64), u64, u64)>) -> Self {
+        let mut edges: BTreeMap<(u64, u64), (u64, u64)> = BTreeMap::new();
+        for (edge, excess, calls) in waits {
+            let sum = edges.entry(edge).or_default();
+            *sum = (sum.0.saturating_add(excess), sum.1.saturating_add(calls));
+        }
+        let edges = edges.into_iter().map(|((caller, callee), (excess, calls))| {
+            let oddness = if excess > 0 { WHOLE } else { 0 };
+            Edge { caller, callee, oddness, excess: excess / calls.max(1) }
+        });
+        Self(edges.collect())
+    }
+
+    /// How far an edge is out of order; `None` where too few calls were seen.
+    pub(crate) fn oddness(&self, caller: u64, callee: u64) -> Option<Part> {
+        let at = self.0.binary_search_by_key(&(caller, callee), |edge| (edge.caller, edge.callee)).ok()?;
+        Some(self.0.get(at)?.oddness)
+    }
+
     /// From caller, callee and calls of each edge.
     pub(crate) fn of(edges: impl Iterator<Item = ((u64, u64), Recent)>) -> Self {
         let mut all: Vec<Edge> = edges

@@ -5,30 +5,33 @@ use std::collections::BTreeMap;
 
 use super::Category;
 use super::causes::{Row, Wait};
-use super::ledger::{Ledger, Side};
+use super::edges::Edges;
+use super::ledger::{Entry, Ledger, Side};
 use super::traffic::{Look, Part, WHOLE};
 
 /// Time that is unusual for this trace alone, while its like in all other traces is as always, weighs so much: it
 /// counts where nothing else is found, and gives way to what is out of order everywhere.
 const ACCIDENT: Part = WHOLE / 6;
 
-/// Where the edge itself is as always, the caller is suspected only if at least half of its others are not.
-const CLEARLY: Part = WHOLE / 2;
-
 /// Weighs each path's time by how far its kind of work is out of order in all traffic, and judges waits from both
 /// ends.
 pub(super) fn weigh(rows: &mut [Row], slow: &Ledger, look: &Look) {
+    let in_trace = Edges::of_trace(rows.iter().filter_map(|row| {
+        let (entry, edge) = edge(row, slow)?;
+        Some((edge, row.rest.time, u64::from(entry.instances)))
+    }));
     for row in &mut *rows {
         let Some(at) = row.slow else { continue };
-        let Some(entry) = slow.entries.get(at) else { continue };
         let odd = look.oddness.get(at).copied().unwrap_or(WHOLE);
         if is_merely_slower(row.rest.category) {
             row.rest.weight = ACCIDENT + odd * (WHOLE - ACCIDENT) / WHOLE;
         }
-        if row.rest.category == Category::NetworkQueue && entry.side == Side::Call {
-            let (caller, callee) = (entry.service, row.rest.service);
-            row.wait = look.edges.ends(caller, callee).map(|ends| Wait { caller, callee, ends });
-        }
+        let Some((_, (caller, callee))) = edge(row, slow) else { continue };
+        let in_traffic = look.edges.ends(caller, callee);
+        row.wait = in_trace.ends(caller, callee).map(|ends| {
+            let odd = look.edges.oddness(caller, callee).unwrap_or(0);
+            Wait { caller, callee, ends: in_traffic.map_or(ends, |traffic| traffic.with(ends, odd)) }
+        });
     }
     let ranks = ranks(rows);
     let top =
@@ -44,6 +47,13 @@ pub(super) fn weigh(rows: &mut [Row], slow: &Ledger, look: &Look) {
         }
         row.rest.weight = row.rest.weight * part / WHOLE;
     }
+}
+
+/// The edge that a row's time was waited on.
+fn edge<'l>(row: &Row, slow: &'l Ledger) -> Option<(&'l Entry, (u64, u64))> {
+    let entry = slow.entries.get(row.slow?)?;
+    let is_wait = row.rest.category == Category::NetworkQueue && entry.side == Side::Call;
+    is_wait.then_some((entry, (entry.service, row.rest.service)))
 }
 
 /// More calls, new calls and calls in a row are what this trace did; how long such calls take says nothing of it.
@@ -65,7 +75,7 @@ impl Wait {
     }
 
     fn suspects_caller(&self) -> bool {
-        !self.is_draw() && self.ends.caller > 0 && (self.ends.callee > 0 || self.ends.caller >= CLEARLY)
+        !self.is_draw() && self.ends.caller > 0
     }
 }
 
