@@ -14,9 +14,15 @@ const ENOUGH_CALLS: f64 = 10.0;
 /// a caller that is starved of 5 s is not the one whose other calls are 1 ms late.
 const AS_LOUD: u128 = 5;
 
-/// The edges that were called often enough of late, ordered.
+/// The edges of one trace, or of all traffic where they were called often enough of late.
 #[derive(Debug, Default)]
-pub(crate) struct Edges(Vec<Edge>);
+pub(crate) struct Edges {
+    /// Ordered by caller and callee.
+    edges: Vec<Edge>,
+    /// Whether a caller is suspected only for what its other edges show: in one trace there is always one that is
+    /// odd, which says nothing of its ends.
+    caller_needs_witness: bool,
+}
 
 #[derive(Debug)]
 struct Edge {
@@ -62,13 +68,17 @@ impl Edges {
             let oddness = if excess > 0 { WHOLE } else { 0 };
             Edge { caller, callee, oddness, excess: excess / calls.max(1) }
         });
-        Self(edges.collect())
+        Self { edges: edges.collect(), caller_needs_witness: true }
     }
 
     /// How far an edge is out of order; `None` where too few calls were seen.
     pub(crate) fn oddness(&self, caller: u64, callee: u64) -> Option<Part> {
-        let at = self.0.binary_search_by_key(&(caller, callee), |edge| (edge.caller, edge.callee)).ok()?;
-        Some(self.0.get(at)?.oddness)
+        Some(self.find(caller, callee)?.oddness)
+    }
+
+    fn find(&self, caller: u64, callee: u64) -> Option<&Edge> {
+        let at = self.edges.binary_search_by_key(&(caller, callee), |edge| (edge.caller, edge.callee));
+        self.edges.get(at.ok()?)
     }
 
     /// From caller, callee and calls of each edge.
@@ -81,17 +91,17 @@ impl Edges {
             })
             .collect();
         all.sort_unstable_by_key(|edge| (edge.caller, edge.callee));
-        Self(all)
+        Self { edges: all, caller_needs_witness: false }
     }
 
     /// Whose a wait of `caller` on `callee` could be; `None` where too few calls were seen.
     pub(crate) fn ends(&self, caller: u64, callee: u64) -> Option<Ends> {
-        let at = self.0.binary_search_by_key(&(caller, callee), |edge| (edge.caller, edge.callee)).ok()?;
-        let excess = u128::from(self.0.get(at)?.excess.max(1));
+        let edge = self.find(caller, callee)?;
+        let excess = u128::from(edge.excess.max(1));
         let mut all = Sum::default();
         // Into and out of the caller, and of the callee.
         let [mut caller_in, mut caller_out, mut callee_in, mut callee_out] = [Sum::default(); 4];
-        for edge in &self.0 {
+        for edge in &self.edges {
             let loudness =
                 (u128::from(edge.excess) * AS_LOUD * u128::from(WHOLE) / excess).min(u128::from(WHOLE));
             let odd = edge.oddness * u64::try_from(loudness).unwrap_or(WHOLE) / WHOLE;
@@ -110,6 +120,9 @@ impl Edges {
         let of_caller = explains(caller_in, caller_out, all);
         let of_callee = explains(callee_in, callee_out, all);
         let most = of_caller.max(of_callee).max(1);
+        if self.caller_needs_witness {
+            caller_out.odd -= edge.oddness;
+        }
         Some(Ends {
             caller: caller_out.mean() * of_caller / most,
             callee: callee_in.mean() * of_callee / most,
