@@ -18,8 +18,11 @@ use crate::otlp::span::Kind;
 /// Kinds of work whose normal length is remembered, and edges that are counted; further ones are not looked at.
 const MAX_ITEMS: usize = 8_192;
 const MAX_EDGES: usize = 4_096;
-/// How fast the counters forget: half in this time, in nanoseconds.
-const HALF_LIFE: Nanos = 120_000_000_000;
+/// How fast the counters forget: half in this time, in nanoseconds, so that a fault shows soon.
+const HALF_LIFE: Nanos = 30_000_000_000;
+/// Where so few calls are left, more slowly, so that what is seldom called is not forgotten at once.
+const FEW_CALLS: f64 = 20.0;
+const HALF_LIFE_OF_FEW: Nanos = 600_000_000_000;
 /// What was counted on edges is put together anew at most so often, in nanoseconds.
 const BETWEEN_LOOKS: Nanos = 1_000_000_000;
 /// Of which nothing is left counts as not called.
@@ -76,8 +79,9 @@ pub(crate) struct Recent {
 impl Recent {
     /// What is left of it at `now`.
     fn at(self, now: Nanos) -> Self {
-        let half_lives = now.saturating_sub(self.at) as f64 / HALF_LIFE as f64;
-        let kept = (-half_lives).exp2();
+        let passed = now.saturating_sub(self.at) as f64;
+        let kept = |half_life: Nanos| (-passed / half_life as f64).exp2();
+        let kept = kept(HALF_LIFE).max(kept(HALF_LIFE_OF_FEW).min(FEW_CALLS / self.calls.max(1.0)));
         Self {
             calls: self.calls * kept,
             long: self.long * kept,
