@@ -20,6 +20,24 @@ const BETWEEN_REFERENCES: Nanos = 1_000_000_000;
 /// The linked reference is renewed once it is so old.
 const RENEW_AFTER: Nanos = 5 * 60 * 1_000_000_000;
 
+/// A reference for a full ring waits so long: if a fault is what made it as it is, that shows until then.
+const QUARANTINE: Nanos = 60 * 1_000_000_000;
+
+/// So many references wait at most.
+const MAX_WAITING: usize = 64;
+
+/// A reference to be.
+pub(crate) struct Lesson<'a> {
+    pub(crate) trace: &'a Trace,
+    /// Index of its entry span.
+    pub(crate) entry: usize,
+    pub(crate) analysis: &'a Analysis<'a>,
+    /// The kinds of work in it that took unusually long.
+    pub(crate) long: Vec<u64>,
+    /// Whether some of these kinds of work take long in most traces now.
+    pub(crate) is_fault: &'a dyn Fn(&[u64]) -> bool,
+}
+
 /// What a slow trace is compared with.
 #[derive(Clone, Debug)]
 pub(crate) struct References {
@@ -58,11 +76,21 @@ impl Linked {
     }
 }
 
+/// A reference that is not in the ring yet.
+#[derive(Debug)]
+struct Waiting {
+    since: Nanos,
+    past: Past,
+    long: Vec<u64>,
+}
+
 /// The references of one route and shape.
 #[derive(Debug)]
 pub(crate) struct Baseline {
     shape: ShapeSet,
     ring: VecDeque<Past>,
+    /// References that may turn out to be the beginning of a fault.
+    waiting: VecDeque<Waiting>,
     linked: Option<Arc<Linked>>,
     /// Worked out when first asked for after the ring changed.
     floors: Option<Arc<Floors>>,
@@ -71,34 +99,52 @@ pub(crate) struct Baseline {
 
 impl Baseline {
     pub(crate) fn new(shape: ShapeSet) -> Self {
-        Self { shape, ring: VecDeque::new(), linked: None, floors: None, latest: 0 }
+        Self { shape, ring: VecDeque::new(), waiting: VecDeque::new(), linked: None, floors: None, latest: 0 }
     }
 
-    /// Takes a reference into the ring of `capacity`, unless the last one is too recent. Returns the trace that
-    /// became the linked one, if it did.
-    pub(crate) fn learn(
-        &mut self,
-        now: Nanos,
-        capacity: usize,
-        trace: &Trace,
-        entry: usize,
-        analysis: &Analysis<'_>,
-    ) -> Option<Arc<Linked>> {
+    /// Takes a reference for the ring of `capacity`, unless the last one is too recent or it shows a fault. Returns
+    /// the trace that became the linked one, if it did.
+    pub(crate) fn learn(&mut self, now: Nanos, capacity: usize, lesson: Lesson<'_>) -> Option<Arc<Linked>> {
+        let Lesson { trace, entry, analysis, long, is_fault } = lesson;
         if !self.ring.is_empty() && now < self.latest.saturating_add(BETWEEN_REFERENCES) {
             return None;
         }
-        self.latest = now;
-        while self.ring.len() >= capacity.max(1) {
-            self.ring.pop_front();
+        self.release(now, capacity, is_fault);
+        if is_fault(&long) {
+            return None;
         }
-        self.ring.push_back(Past::of(&analysis.ledger));
-        self.floors = None;
+        self.latest = now;
+        let past = Past::of(&analysis.ledger);
+        if self.ring.len() < capacity {
+            self.admit(past, capacity);
+        } else if self.waiting.len() < MAX_WAITING {
+            self.waiting.push_back(Waiting { since: now, past, long });
+        }
         if !self.is_better_link(now, capacity, analysis.ledger.duration) {
             return None;
         }
         let linked = Arc::new(Linked::new(now, Arc::new(trace.clone()), entry, analysis)?);
         self.linked = Some(Arc::clone(&linked));
         Some(linked)
+    }
+
+    /// Lets those into the ring that have waited long enough and were no fault.
+    pub(crate) fn release(&mut self, now: Nanos, capacity: usize, is_fault: &dyn Fn(&[u64]) -> bool) {
+        while let Some(first) =
+            self.waiting.pop_front_if(|first| now >= first.since.saturating_add(QUARANTINE))
+        {
+            if !is_fault(&first.long) {
+                self.admit(first.past, capacity);
+            }
+        }
+    }
+
+    fn admit(&mut self, past: Past, capacity: usize) {
+        while self.ring.len() >= capacity.max(1) {
+            self.ring.pop_front();
+        }
+        self.ring.push_back(past);
+        self.floors = None;
     }
 
     /// Nearer the median while the ring fills; later only when the linked one is due for renewal: first one from
@@ -144,7 +190,14 @@ impl Baseline {
         size_of::<Self>()
             + self.shape.size()
             + self.ring.iter().map(Past::size).sum::<usize>()
+            + self.waiting.iter().map(Waiting::size).sum::<usize>()
             + self.linked.as_ref().map_or(0, |linked| linked.size())
             + self.floors.as_ref().map_or(0, |floors| floors.size())
+    }
+}
+
+impl Waiting {
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.past.size() + self.long.capacity() * size_of::<u64>()
     }
 }

@@ -202,6 +202,7 @@ impl Pipeline {
     /// Trusts what was learned so far as normal, however short the time it was learned in.
     pub fn trust_learned(&self) {
         self.decider.trust_shapes();
+        self.comparer.trust();
     }
 
     fn late(&self, stored: Stored, deliver: Deliver<'_>) {

@@ -8,9 +8,8 @@ use hashbrown::HashMap;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use super::{Baseline, References};
+use super::{Baseline, Lesson, References};
 use crate::assemble::Trace;
-use crate::compare::analysis::Analysis;
 use crate::compare::shape::{Shape, ShapeSet};
 use crate::decide::RouteId;
 use crate::otlp::{Nanos, TraceId};
@@ -64,19 +63,12 @@ impl Store {
     }
 
     /// Takes a trace as a reference of its route and shape.
-    pub(crate) fn learn(
-        &self,
-        now: Nanos,
-        route: RouteId,
-        trace: &Trace,
-        entry: usize,
-        analysis: &Analysis<'_>,
-    ) {
+    pub(crate) fn learn(&self, now: Nanos, route: RouteId, lesson: Lesson<'_>) {
         let known = self.routes.get(&route).unwrap_or_default();
         let linked = {
             let mut known = lock(&known);
             known.forget_before(now.saturating_sub(self.time_to_live));
-            known.baseline_of(&analysis.shape).learn(now, self.references_per_shape, trace, entry, analysis)
+            known.baseline_of(&lesson.analysis.shape).learn(now, self.references_per_shape, lesson)
         };
         if let Some(linked) = linked {
             let mut index = lock(&self.linked);
@@ -98,6 +90,15 @@ impl Store {
         let mut route = lock(&route);
         route.forget_before(now.saturating_sub(self.time_to_live));
         route.references(shape)
+    }
+
+    /// Takes all that waits: it was no fault.
+    pub(crate) fn trust(&self) {
+        for (_, route) in &self.routes {
+            let mut route = lock(&route);
+            let capacity = self.references_per_shape;
+            route.baselines_mut().for_each(|baseline| baseline.release(Nanos::MAX, capacity, &|_| false));
+        }
     }
 
     /// A whole reference trace, while a baseline still holds it.
@@ -169,6 +170,10 @@ impl Route {
             Some((likeness, _)) if likeness < LEAST_LIKENESS => Err(Absence::Mismatch),
             Some((_, baseline)) => baseline.references(shape).ok_or(Absence::NoBaseline),
         }
+    }
+
+    fn baselines_mut(&mut self) -> impl Iterator<Item = &mut Baseline> {
+        self.shapes.iter_mut().map(|(_, baseline)| baseline).chain(&mut self.others)
     }
 
     fn count(&self) -> usize {

@@ -8,8 +8,8 @@ use super::judge::{Evidence, Judgement, Slower, ratio};
 use super::traffic::{Look, Traffic};
 use super::{Candidate, Culprit, Outcome, Reason, Reference, Verdict, culprit, explain, phase};
 use crate::assemble::Trace;
-use crate::baseline::References;
 use crate::baseline::store::{Absence, Store};
+use crate::baseline::{Lesson, References};
 use crate::config;
 use crate::decide::RouteId;
 use crate::otlp::{Nanos, TraceId};
@@ -53,11 +53,21 @@ impl Comparer {
             return;
         }
         if let Some(analysis) = Analysis::of(trace, entry) {
-            self.traffic.observe(now, &analysis);
+            let long = self.traffic.observe(now, &analysis);
             if is_reference {
-                self.baselines.learn(now, route, trace, entry, &analysis);
+                let is_fault = &|items: &[u64]| self.traffic.is_fault(now, items);
+                self.baselines.learn(
+                    now,
+                    route,
+                    Lesson { trace, entry, analysis: &analysis, long, is_fault },
+                );
             }
         }
+    }
+
+    /// Trusts what was learned so far as normal, however short the time it was learned in.
+    pub fn trust(&self) {
+        self.baselines.trust();
     }
 
     /// Why this slow trace took longer than the references of its route. `entry` is the index of its entry span,

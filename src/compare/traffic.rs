@@ -35,6 +35,9 @@ const SUPPOSED_LONG: f64 = 0.5;
 const LONG_WHEN_WELL: f64 = 0.10;
 const LONG_WHEN_ODD: f64 = 0.30;
 
+/// What is so far out of order is no reference.
+const FAULT: Part = WHOLE / 2;
+
 /// A part of a whole, in millionths.
 pub(crate) type Part = u64;
 /// All of it.
@@ -140,19 +143,23 @@ impl Traffic {
         Self { learning, tables: Mutex::default() }
     }
 
-    /// Counts the work and the calls of a trace, slow or not.
-    pub(crate) fn observe(&self, now: Nanos, analysis: &Analysis<'_>) {
+    /// Counts the work and the calls of a trace, slow or not. Returns the kinds of work that took unusually long.
+    pub(crate) fn observe(&self, now: Nanos, analysis: &Analysis<'_>) -> Vec<u64> {
         let Analysis { tree, path, calls, .. } = analysis;
         let mut times: Column<Nanos> = Column::filled(0, tree.nodes.as_slice().len());
         for number in 0..tree.nodes.length() {
             times[calls.base[number]] += path.alone[number];
         }
+        let mut long = Vec::new();
         let mut tables = self.tables();
         for number in 0..tree.nodes.length() {
             if calls.base[number] != number {
                 continue;
             }
             let excess = tables.count_item(now, calls.item[number], times[number], &self.learning);
+            if excess.is_some_and(|excess| excess > 0) {
+                long.push(calls.item[number]);
+            }
             let node = &tree.nodes[number];
             let callee = calls.callee[number].filter(|_| node.kind != Kind::Producer);
             if let (Some(excess), Some(callee)) = (excess, callee) {
@@ -160,6 +167,17 @@ impl Traffic {
                 tables.count_edge(now, edge, excess);
             }
         }
+        long.sort_unstable();
+        long.dedup();
+        long
+    }
+
+    /// Whether one of these kinds of work is out of order now.
+    pub(crate) fn is_fault(&self, now: Nanos, items: &[u64]) -> bool {
+        let tables = self.tables();
+        let mut recent =
+            items.iter().filter_map(|item| tables.items.get(item)).map(|item| item.recent.at(now));
+        recent.any(|recent| recent.oddness() >= FAULT)
     }
 
     /// What is known now about the work in a ledger.
