@@ -170,6 +170,11 @@ impl Baseline {
         Some(References { linked, floors, likeness: self.shape.jaccard(shape) })
     }
 
+    /// It counts as having learned at `now`.
+    pub(crate) fn renew(&mut self, now: Nanos) {
+        self.latest = self.latest.max(now);
+    }
+
     /// When it last learned.
     pub(crate) fn latest(&self) -> Nanos {
         self.latest

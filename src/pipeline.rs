@@ -200,9 +200,9 @@ impl Pipeline {
     }
 
     /// Trusts what was learned so far as normal, however short the time it was learned in.
-    pub fn trust_learned(&self) {
+    pub fn trust_learned(&self, now: Nanos) {
         self.decider.trust_shapes();
-        self.comparer.trust();
+        self.comparer.trust(now);
     }
 
     fn late(&self, stored: Stored, deliver: Deliver<'_>) {

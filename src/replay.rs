@@ -125,7 +125,7 @@ impl Replay {
         self.clock.begin_recording();
         self.read(path, &mut |_, _| {})?;
         self.pipeline.decide_all(self.clock.now, &mut |_| {});
-        self.pipeline.trust_learned();
+        self.pipeline.trust_learned(self.clock.now);
         self.pipeline.tick(self.clock.now);
         self.summary.forget(&self.metrics);
         Ok(())

@@ -14,8 +14,9 @@ use crate::compare::shape::{Shape, ShapeSet};
 use crate::decide::RouteId;
 use crate::otlp::{Nanos, TraceId};
 
-/// Shapes of a route that have a baseline of their own; all others share one more.
-const SHAPES_PER_ROUTE: usize = 8;
+/// Shapes of a route that have a baseline; of more, the one that learned longest ago makes room. Deciding tells
+/// fewer apart: a threshold for many shapes at once is a wide one, references for many shapes at once are none.
+const SHAPES_PER_ROUTE: usize = 32;
 
 /// Shapes that share less than this cannot be compared.
 const LEAST_LIKENESS: f64 = 0.5;
@@ -42,8 +43,6 @@ pub(crate) struct Store {
 #[derive(Debug, Default)]
 struct Route {
     shapes: Vec<(Shape, Baseline)>,
-    /// Of all further shapes.
-    others: Option<Baseline>,
 }
 
 impl Store {
@@ -67,7 +66,6 @@ impl Store {
         let known = self.routes.get(&route).unwrap_or_default();
         let linked = {
             let mut known = lock(&known);
-            known.forget_before(now.saturating_sub(self.time_to_live));
             known.baseline_of(&lesson.analysis.shape).learn(now, self.references_per_shape, lesson)
         };
         if let Some(linked) = linked {
@@ -88,16 +86,18 @@ impl Store {
     ) -> Result<References, Absence> {
         let route = self.routes.get(&route).ok_or(Absence::NoBaseline)?;
         let mut route = lock(&route);
-        route.forget_before(now.saturating_sub(self.time_to_live));
-        route.references(shape)
+        route.references(now.saturating_sub(self.time_to_live), shape)
     }
 
-    /// Takes all that waits: it was no fault.
-    pub(crate) fn trust(&self) {
+    /// Takes all that waits: it was no fault. What was learned so far counts as learned at `now`.
+    pub(crate) fn trust(&self, now: Nanos) {
         for (_, route) in &self.routes {
             let mut route = lock(&route);
             let capacity = self.references_per_shape;
-            route.baselines_mut().for_each(|baseline| baseline.release(Nanos::MAX, capacity, &|_| false));
+            route.baselines_mut().for_each(|baseline| {
+                baseline.release(Nanos::MAX, capacity, &|_| false);
+                baseline.renew(now);
+            });
         }
     }
 
@@ -124,7 +124,10 @@ impl Store {
     }
 
     /// Does what is due: evicts, expires, counts.
-    pub(crate) fn run_pending_tasks(&self) {
+    pub(crate) fn run_pending_tasks(&self, now: Nanos) {
+        for (_, route) in &self.routes {
+            lock(&route).forget_before(now.saturating_sub(self.time_to_live));
+        }
         self.routes.run_pending_tasks();
     }
 }
@@ -137,7 +140,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Route {
     fn forget_before(&mut self, moment: Nanos) {
         self.shapes.retain(|(_, baseline)| baseline.latest() >= moment);
-        self.others.take_if(|baseline| baseline.latest() < moment);
     }
 
     fn baseline_of(&mut self, shape: &ShapeSet) -> &mut Baseline {
@@ -145,25 +147,27 @@ impl Route {
         if let Some(at) = self.shapes.iter().position(|(known, _)| *known == id) {
             return &mut self.shapes.get_mut(at).expect("it was just found there").1;
         }
-        if self.shapes.len() < SHAPES_PER_ROUTE {
-            let (_, baseline) = self.shapes.push_mut((id, Baseline::new(shape.clone())));
-            return baseline;
+        if self.shapes.len() >= SHAPES_PER_ROUTE {
+            let oldest = (0..).zip(&self.shapes).min_by_key(|(_, (_, baseline))| baseline.latest());
+            if let Some(oldest) = oldest.map(|(at, _)| at) {
+                self.shapes.swap_remove(oldest);
+            }
         }
-        self.others.get_or_insert_with(|| Baseline::new(shape.clone()))
+        &mut self.shapes.push_mut((id, Baseline::new(shape.clone()))).1
     }
 
-    fn references(&mut self, shape: &ShapeSet) -> Result<References, Absence> {
+    /// What has learned nothing since `oldest` counts as forgotten.
+    fn references(&mut self, oldest: Nanos, shape: &ShapeSet) -> Result<References, Absence> {
         let id = shape.shape();
-        if let Some((_, same)) = self.shapes.iter_mut().find(|(known, _)| *known == id) {
+        let mut alive = self.shapes.iter_mut().filter(|(_, baseline)| baseline.latest() >= oldest);
+        if let Some((_, same)) = alive.find(|(known, _)| *known == id) {
             return same.references(shape).ok_or(Absence::NoBaseline);
         }
-        let nearest = self
-            .shapes
-            .iter_mut()
-            .map(|(_, baseline)| baseline)
-            .chain(self.others.as_mut())
+        let alive = self.shapes.iter_mut().map(|(_, baseline)| baseline);
+        let nearest = alive
+            .filter(|baseline| baseline.latest() >= oldest)
             .map(|baseline| (baseline.shape().jaccard(shape), baseline))
-            // Of equally near ones the fuller; `max_by` prefers the last, which is the shared one.
+            // Of equally near ones the fuller.
             .max_by(|(a, one), (b, other)| a.total_cmp(b).then(one.count().cmp(&other.count())));
         match nearest {
             None => Err(Absence::NoBaseline),
@@ -173,15 +177,14 @@ impl Route {
     }
 
     fn baselines_mut(&mut self) -> impl Iterator<Item = &mut Baseline> {
-        self.shapes.iter_mut().map(|(_, baseline)| baseline).chain(&mut self.others)
+        self.shapes.iter_mut().map(|(_, baseline)| baseline)
     }
 
     fn count(&self) -> usize {
-        self.shapes.iter().map(|(_, baseline)| baseline).chain(&self.others).map(Baseline::count).sum()
+        self.shapes.iter().map(|(_, baseline)| baseline.count()).sum()
     }
 
     fn size(&self) -> usize {
-        let each = self.shapes.iter().map(|(_, baseline)| baseline).chain(&self.others).map(Baseline::size);
-        size_of::<Self>() + each.sum::<usize>()
+        size_of::<Self>() + self.shapes.iter().map(|(_, baseline)| baseline.size()).sum::<usize>()
     }
 }

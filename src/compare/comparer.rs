@@ -66,8 +66,8 @@ impl Comparer {
     }
 
     /// Trusts what was learned so far as normal, however short the time it was learned in.
-    pub fn trust(&self) {
-        self.baselines.trust();
+    pub fn trust(&self, now: Nanos) {
+        self.baselines.trust(now);
     }
 
     /// Why this slow trace took longer than the references of its route. `entry` is the index of its entry span,
@@ -126,7 +126,7 @@ impl Comparer {
     /// Forgets what is due to be forgotten.
     pub fn tick(&self, now: Nanos) {
         self.traffic.tick(now);
-        self.baselines.run_pending_tasks();
+        self.baselines.run_pending_tasks(now);
     }
 }
 

@@ -35,8 +35,9 @@ const SUPPOSED_LONG: f64 = 0.5;
 const LONG_WHEN_WELL: f64 = 0.10;
 const LONG_WHEN_ODD: f64 = 0.30;
 
-/// What is so far out of order is no reference.
+/// What is so far out of order, in more than a call or two, is no reference.
 const FAULT: Part = WHOLE / 2;
+const FAULT_CALLS: f64 = 3.0;
 
 /// A part of a whole, in millionths.
 pub(crate) type Part = u64;
@@ -177,7 +178,7 @@ impl Traffic {
         let tables = self.tables();
         let mut recent =
             items.iter().filter_map(|item| tables.items.get(item)).map(|item| item.recent.at(now));
-        recent.any(|recent| recent.oddness() >= FAULT)
+        recent.any(|recent| recent.long >= FAULT_CALLS && recent.oddness() >= FAULT)
     }
 
     /// What is known now about the work in a ledger.
