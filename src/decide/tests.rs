@@ -132,6 +132,32 @@ fn the_first_matching_exception_wins() {
 }
 
 #[test]
+fn an_exception_goes_by_the_method_and_the_path() {
+    let rule = RouteOverride {
+        service: "web".to_owned(),
+        route: "POST /cart/*".to_owned(),
+        threshold: Some(Duration::from_millis(50)),
+        ignore: false,
+    };
+    let mut case = Case::new(&config::Slow { routes: vec![rule], ..fixed(300) });
+    for (method, route, expected) in
+        [("POST", "/cart/{id}/items", 50), ("GET", "/cart/{id}", 300), ("POST", "/carts", 300)]
+    {
+        let mut body = span("any", false);
+        for (key, value) in [("http.request.method", method), ("http.route", route)] {
+            let (mut any, mut attribute) = (Vec::new(), Vec::new());
+            put_bytes(&mut any, 1, value.as_bytes());
+            put_bytes(&mut attribute, 1, key.as_bytes());
+            put_bytes(&mut attribute, 2, &any);
+            put_bytes(&mut body, 9, &attribute);
+        }
+        let judged = case.judge_with(0, 100 * MILLI, 1, &body, |_| {});
+        assert_eq!(judged.threshold, Some(expected * MILLI), "{method} {route}");
+        assert_eq!((judged.decided == Decided::Slow, judged.basis), (expected == 50, Basis::Fixed));
+    }
+}
+
+#[test]
 fn a_trace_without_a_root_or_a_threshold_is_slow_above_ten_seconds() {
     let mut case = Case::new(&config::Slow::default());
     let body = span("a", false);

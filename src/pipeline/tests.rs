@@ -288,4 +288,18 @@ fn ending_decides_what_is_held() {
     assert_eq!(case.pipeline.held().spans, 0);
 }
 
+#[test]
+fn who_costs_whom_how_much_is_counted_and_references_stay_where_nobody_wants_them() {
+    let mut case = Case::new(|config| config.sample.references = false);
+    healthy(&mut case, 1, 40);
+    let out = case.call(Call { callee: 1_075 * MILLI, ..fast(100) });
+    assert!(out.iter().all(|outgoing| !outgoing.is_reference));
+    let labels = r#"{entry_service="web",service="db",category="own_time"}"#;
+    assert_eq!(case.counted(&format!("laggard_root_cause_traces_total{labels}")), 1);
+    let page = case.metrics.render();
+    let start = format!("laggard_root_cause_delay_seconds_total{labels} ");
+    let seconds = page.lines().find_map(|line| line.strip_prefix(&start)).expect("counted");
+    assert!((0.99..1.01).contains(&seconds.parse::<f64>().expect("a number")), "{seconds}");
+}
+
 mod sampling;
