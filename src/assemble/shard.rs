@@ -363,17 +363,17 @@ impl Shard {
         let Some(found) = self.slots.get(slot).copied() else { return };
         let mut bytes = Vec::new();
         let mut records = Vec::with_capacity(found.spans as usize);
+        let mut left = Vec::with_capacity(found.spans as usize);
         let mut next = found.last;
         while next != Address::NONE
             && let Some(record) = self.segments.record(next)
         {
             let start = bytes.len();
             bytes.extend_from_slice(record.body);
+            left.push((next.segment, record.size()));
             records.push((next, record.origin, start..bytes.len()));
             next = record.previous;
         }
-        // Counted as gone before they are written anew: the segments they leave may be the very ones to reuse.
-        self.forget_bytes(slot);
         let Some(target) = self.slots.get_mut(slot) else { return };
         target.clear_places();
         target.last = Address::NONE;
@@ -390,6 +390,11 @@ impl Shard {
             if self.origins.is_new_to(origin, self.segments.sequence(address.segment)) {
                 self.segments.refer(address.segment, origin);
             }
+        }
+        // Only now: the segments they leave may hold the last references to their origins.
+        let origins = &mut self.origins;
+        for (segment, size) in left {
+            self.segments.forget(segment, size, &mut |origin| origins.release(origin));
         }
     }
 

@@ -254,3 +254,21 @@ fn a_span_larger_than_a_segment_is_held_and_freed() {
     assert_eq!(encoded, request("web", &[huge, span(1, 2, 1)]));
     assert!(assembler.held_bytes() < 200_000, "{}", assembler.held_bytes());
 }
+
+#[test]
+fn what_moves_keeps_a_resource_that_nobody_else_has() {
+    let assembler = assembler(1);
+    // Each rootless trace has a service of its own, which only the segment that it leaves refers to.
+    for trace in 0..4_000 {
+        let is_rootless = trace % 100 == 0;
+        let service = if is_rootless { format!("service {trace}") } else { "web".to_owned() };
+        store(&assembler, 0, &service, &[Span { padding: 400, ..span(trace, 2, u8::from(is_rootless)) }]);
+    }
+    decide(&assembler, 10 * SECOND, Decision::Dropped);
+    let rest = decide(&assembler, 30 * SECOND, KEEP);
+    assert_eq!(rest.len(), 40);
+    for (number, (_, _, trace)) in (0..4_000).step_by(100).zip(rest) {
+        let trace = trace.expect("still there");
+        assert_eq!(trace.service_of(0), format!("service {number}").as_bytes());
+    }
+}
