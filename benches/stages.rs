@@ -107,7 +107,7 @@ impl Rig {
         let wait = held * 1_000_000_000 / SPANS_A_SECOND;
         let mut config = Config::default();
         config.assemble.decision_wait_after_root_received = Duration::from_nanos(wait);
-        let limits = Limits { held: 4 << 30, baseline: 64 << 20 };
+        let limits = Limits { held: 4 << 30, baseline: 64 << 20, tables: 64 << 20 };
         let pipeline = Pipeline::new(&config, limits, 1, Arc::new(Metrics::new()?));
         Ok(Self {
             pipeline,

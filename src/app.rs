@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 pub use clock::Clock;
@@ -23,10 +23,10 @@ use crate::admin::{self, Readiness};
 use crate::config::Config;
 use crate::config::memory::Budgets;
 use crate::export::{self, Channel, Chunk, Queue};
-use crate::pipeline::{Limits, Outgoing, Pipeline};
+use crate::pipeline::{Limits, NoRoom, Outgoing, Pipeline};
 use crate::receive::passthrough::Relay;
 use crate::receive::{self, Accept, Intake, Refused};
-use crate::telemetry::metrics::{Metrics, Part};
+use crate::telemetry::metrics::Metrics;
 
 /// How often traces are looked at that are due: a decision may be behind by this much.
 const TICK: Duration = Duration::from_millis(100);
@@ -67,7 +67,9 @@ pub struct Ended {
 
 impl App {
     /// Binds every socket of `config`; nothing is served yet.
-    pub async fn bind(config: Config, budgets: Budgets, clock: Clock) -> Result<Self, StartError> {
+    pub async fn bind(mut config: Config, budgets: Budgets, clock: Clock) -> Result<Self, StartError> {
+        config.assemble.maximum_trace_size = budgets.maximum_trace_size;
+        config.export.batch.max_size = budgets.max_batch_size;
         let grpc = start::listen("receive.grpc.endpoint", config.receive.grpc.endpoint).await?;
         let http = start::listen("receive.http.endpoint", config.receive.http.endpoint).await?;
         let admin = start::listen("telemetry.admin.endpoint", config.telemetry.admin.endpoint).await?;
@@ -78,8 +80,7 @@ impl App {
         };
         let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
         metrics.memory_limit.set(budgets.memory_limit as f64);
-        metrics.budget_bytes.set(Part::Tables, budgets.tables);
-        let limits = Limits { held: budgets.held, baseline: budgets.baseline };
+        let limits = Limits { held: budgets.held, baseline: budgets.baseline, tables: budgets.tables };
         let pipeline = Arc::new(Pipeline::new(&config, limits, start::shards(), Arc::clone(&metrics)));
         let queue = Arc::new(Queue::new(budgets.queue, Arc::clone(&metrics)));
         let channel = export::channel(&config.export).map_err(StartError::Destination)?;
@@ -133,7 +134,12 @@ impl App {
             spawn(receive::grpc::serve(grpc, Arc::clone(&intake), receiving.clone().given())),
             spawn(receive::http::serve(http, Arc::clone(&intake), receiving.given())),
         ];
-        let ticker = spawn(tick(clock, Arc::clone(&pipeline), Arc::clone(&queue), ticking.given()));
+        let tickers: Vec<_> = (0..start::cores().min(pipeline.shards()))
+            .map(|of| {
+                let deciding = Deciding { clock, pipeline: Arc::clone(&pipeline), queue: Arc::clone(&queue) };
+                spawn(deciding.tick(of, start::cores(), ticking.clone().given()))
+            })
+            .collect();
         let unix = Arc::new(move || clock.now());
         let exporter = spawn(export::run(
             Arc::clone(&queue),
@@ -169,7 +175,9 @@ impl App {
                 join(receiver).await;
             }
             stop_ticking.give();
-            join(ticker).await;
+            for ticker in tickers {
+                join(ticker).await;
+            }
             decide_rest(clock, &pipeline, &queue);
             stop_exporting.give();
             join(exporter).await;
@@ -190,25 +198,42 @@ impl App {
 /// What the receivers do with a request.
 fn accept(clock: Clock, pipeline: Arc<Pipeline>, queue: Arc<Queue>) -> Accept {
     Arc::new(move |batch, request, _| {
-        pipeline
-            .accept(clock.now(), batch, request, &mut |outgoing| push(&queue, &outgoing))
-            .map_err(|_| Refused::Overload)
+        pipeline.accept(clock.now(), batch, request, &mut |outgoing| push(&queue, &outgoing)).map_err(
+            |no_room| match no_room {
+                NoRoom::Now => Refused::Overload,
+                NoRoom::Ever => Refused::TooLarge,
+            },
+        )
     })
 }
 
-/// Decides what is due, again and again.
-async fn tick(clock: Clock, pipeline: Arc<Pipeline>, queue: Arc<Queue>, stop: impl Future<Output = ()>) {
-    let mut ticks = interval(TICK);
-    // After a pause of the machine one look is enough.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        tokio::select! {
-            () = &mut stop => return,
-            _ = ticks.tick() => {
-                let now = clock.now();
-                pipeline.decide_due(now, &mut |outgoing| push(&queue, &outgoing));
-                pipeline.tick(now);
+/// What it takes to decide traces.
+struct Deciding {
+    clock: Clock,
+    pipeline: Arc<Pipeline>,
+    queue: Arc<Queue>,
+}
+
+impl Deciding {
+    /// Decides what is due, again and again, in every shard whose number is `first` more than a multiple of `step`.
+    async fn tick(self, first: usize, step: usize, stop: impl Future<Output = ()>) {
+        let mut ticks = interval(TICK);
+        // After a pause of the machine one look is enough.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => return,
+                _ = ticks.tick() => {}
+            }
+            for shard in (first..self.pipeline.shards()).step_by(step) {
+                self.pipeline
+                    .decide_due_in(shard, self.clock.now(), &mut |outgoing| push(&self.queue, &outgoing));
+                // Many can be due at once, and receivers have work for this thread too.
+                yield_now().await;
+            }
+            if first == 0 {
+                self.pipeline.tick(self.clock.now());
             }
         }
     }

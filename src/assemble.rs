@@ -12,17 +12,19 @@ mod slots;
 pub mod trace;
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
 
+use decisions::Decisions;
 pub use decisions::{Decision, Kept, Stamp};
-use segments::SlotRef;
+use segments::{HEADER_SIZE, SEGMENT_SIZE, SlotRef};
 use shard::{Arrival, LateSpan, Shard};
 pub use trace::Trace;
 
-use crate::otlp::batch::{Batch, Stretch};
+use crate::otlp::batch::{Batch, BatchSpan, Stretch};
 use crate::otlp::{Nanos, TraceId};
 use crate::telemetry::metrics::Trigger;
 
@@ -67,6 +69,21 @@ impl Settings {
         }
     }
 
+    /// Remembers fewer past decisions where they would take more than `bytes` on so many shards; returns whether it
+    /// had to.
+    pub fn fit_decisions(&mut self, bytes: u64, shards: usize) -> bool {
+        let (kept, dropped) = (self.remember_kept, self.remember_dropped);
+        let fits = |settings: &Self| {
+            let (kept, dropped) = (settings.remember_kept / shards, settings.remember_dropped / shards);
+            shards as u64 * Decisions::bytes_for(kept, dropped) <= bytes
+        };
+        while !fits(self) && self.remember_kept + self.remember_dropped > 0 {
+            self.remember_kept -= self.remember_kept.div_ceil(8);
+            self.remember_dropped -= self.remember_dropped.div_ceil(8);
+        }
+        (kept, dropped) != (self.remember_kept, self.remember_dropped)
+    }
+
     fn hash(&self, id: TraceId) -> u64 {
         decisions::hash_of(&self.hasher, id)
     }
@@ -97,11 +114,31 @@ pub struct Due {
     service: Stretch,
 }
 
+/// How much is handed out at once: the last trace may go beyond it.
+#[derive(Clone, Copy, Debug)]
+pub struct Lot {
+    /// Traces.
+    pub traces: usize,
+    /// Bytes that they take where they are held.
+    pub bytes: u64,
+}
+
+impl Lot {
+    /// Everything there is.
+    pub const ALL: Self = Self { traces: usize::MAX, bytes: u64::MAX };
+
+    fn has_room(self, out: &DueTraces) -> bool {
+        out.traces.len() < self.traces && out.held < self.bytes
+    }
+}
+
 /// Traces that are due, of one shard. Reuse it: [`Assembler::due`] clears it first.
 #[derive(Debug, Default)]
 pub struct DueTraces {
     /// In the order in which they became due.
     pub traces: Vec<Due>,
+    /// Bytes that they take where they are held.
+    pub held: u64,
     shard: usize,
     bytes: Vec<u8>,
 }
@@ -128,7 +165,7 @@ impl DueTraces {
 /// What became of a request's spans.
 #[derive(Debug, Default)]
 pub struct Stored {
-    /// Late spans of kept traces, and how these were kept.
+    /// Late spans of kept traces, those of one trace together, and how these were kept.
     pub late: Vec<(Trace, Kept)>,
     /// Late spans of dropped traces.
     pub late_dropped: u64,
@@ -148,6 +185,10 @@ struct Scratch {
     late: Vec<LateSpan>,
 }
 
+/// The header of a record, and for a span that is a trace of its own its slot and two moments, all in tables that grow
+/// by doubling.
+pub const SPAN_OVERHEAD: usize = HEADER_SIZE + 2 * (slots::SLOT_SIZE + 48);
+
 /// A table that one huge request has grown is given back.
 const KEEP_ARRIVALS: usize = 1 << 14;
 
@@ -156,11 +197,16 @@ thread_local! {
 }
 
 impl Assembler {
-    /// `shards` is rounded up to a power of two.
+    /// `shards` must be what [`Assembler::shards_for`] makes of it.
     pub fn new(settings: Settings, shards: usize) -> Self {
-        let count = shards.clamp(1, 256).next_power_of_two();
+        let count = Self::shards_for(shards);
         let shards: Box<[_]> = (0..count).map(|_| Mutex::new(Shard::new(&settings, count))).collect();
         Self { settings, shards, allocated: AtomicU64::new(0) }
+    }
+
+    /// A power of two: `shards` rounded up.
+    pub fn shards_for(shards: usize) -> usize {
+        shards.clamp(1, 256).next_power_of_two()
     }
 
     /// How many shards there are.
@@ -168,21 +214,31 @@ impl Assembler {
         self.shards.len()
     }
 
-    /// Stores the spans of `batch`, which was read from `request`, as arrived at `now`.
-    pub fn store(&self, now: Nanos, batch: &Batch, request: &[u8]) -> Stored {
-        SCRATCH.with_borrow_mut(|scratch| self.store_with(now, batch, request, scratch))
+    /// Stores those `spans` of `batch`, which was read from `request`, as arrived at `now`.
+    pub fn store(&self, now: Nanos, batch: &Batch, request: &[u8], spans: Range<usize>) -> Stored {
+        SCRATCH.with_borrow_mut(|scratch| self.store_with(now, (batch, request), spans, scratch))
     }
 
-    fn store_with(&self, now: Nanos, batch: &Batch, request: &[u8], scratch: &mut Scratch) -> Stored {
+    fn store_with(
+        &self,
+        now: Nanos,
+        (batch, request): (&Batch, &[u8]),
+        spans: Range<usize>,
+        scratch: &mut Scratch,
+    ) -> Stored {
         let mut stored = Stored::default();
+        let first = spans.start;
+        let spans = batch.spans.get(spans).unwrap_or(&[]);
+        let scopes = spans.first().map_or(0, |span| span.scope as usize)
+            ..spans.last().map_or(0, |span| span.scope as usize + 1);
         scratch.scope_hashes.clear();
-        scratch.scope_hashes.extend(batch.scopes.iter().map(|scope| {
+        scratch.scope_hashes.extend(batch.scopes.get(scopes.clone()).unwrap_or(&[]).iter().map(|scope| {
             let resource =
                 batch.resources.get(scope.resource as usize).map_or(&[][..], |r| r.of(&batch.enclosing));
             origins::Origins::hash(&self.settings.hasher, resource, scope.content.of(&batch.enclosing))
         }));
         scratch.arrivals.resize_with(self.shards.len(), Vec::new);
-        for (number, span) in (0_u32..).zip(&batch.spans) {
+        for (number, span) in (u32::try_from(first).unwrap_or(u32::MAX)..).zip(spans) {
             let hash = self.settings.hash(span.head.trace_id);
             if let Some(arrivals) = scratch.arrivals.get_mut(self.shard_of(hash)) {
                 arrivals.push(Arrival { hash, span: number });
@@ -198,7 +254,7 @@ impl Assembler {
                 now,
                 &self.settings,
                 (batch, request),
-                (arrivals, &scratch.scope_hashes),
+                (arrivals, scopes.clone(), &scratch.scope_hashes),
                 &mut scratch.scope_origins,
                 &mut scratch.late,
             );
@@ -219,21 +275,21 @@ impl Assembler {
         (hash >> 32) as usize & (self.shards.len() - 1)
     }
 
-    /// Fills `out` with traces of a shard that are due at `now`, at most `limit`. Each is handed out once, and stays
-    /// held until it is settled.
-    pub fn due(&self, shard: usize, now: Nanos, limit: usize, out: &mut DueTraces) {
+    /// Fills `out` with traces of a shard that are due at `now`. Each is handed out once, and stays held until it is
+    /// settled.
+    pub fn due(&self, shard: usize, now: Nanos, limit: Lot, out: &mut DueTraces) {
         self.hand_out(shard, out, |shard, out| shard.due(now, limit, out));
     }
 
-    /// Fills `out` with traces of a shard before they are due, at most `limit`: those with a root first, the oldest
-    /// first.
-    pub fn early(&self, shard: usize, trigger: Trigger, limit: usize, out: &mut DueTraces) {
+    /// Fills `out` with traces of a shard before they are due: those with a root first, the oldest first.
+    pub fn early(&self, shard: usize, trigger: Trigger, limit: Lot, out: &mut DueTraces) {
         self.hand_out(shard, out, |shard, out| shard.early(trigger, limit, out));
     }
 
     fn hand_out(&self, shard: usize, out: &mut DueTraces, fill: impl FnOnce(&mut Shard, &mut DueTraces)) {
         out.traces.clear();
         out.bytes.clear();
+        out.held = 0;
         out.shard = shard;
         if let Some(shard) = self.shards.get(shard) {
             fill(&mut lock(shard), out);
@@ -245,22 +301,23 @@ impl Assembler {
         lock(self.shards.get(from.shard)?).copy(due.slot)
     }
 
-    /// Ends the hold on traces that were handed out, under one lock. Calls `each` with every trace of `from`, its
-    /// decision and the spans it has by now; with `Some(trace)` where it was kept.
+    /// Ends the hold on traces that were handed out, under one lock. `decisions` has for each how many spans of it the
+    /// caller has copied already. Calls `each` with the place of every trace in `from` and the spans it has by now;
+    /// and with a copy where it is kept and the caller has none, or one that lacks spans which came since.
     pub fn settle(
         &self,
         from: &DueTraces,
-        decisions: impl Iterator<Item = Decision>,
+        decisions: impl Iterator<Item = (Decision, usize)>,
         mut each: impl FnMut(usize, u32, Option<Trace>),
     ) {
         let Some(shard) = self.shards.get(from.shard) else { return };
         let mut shard = lock(shard);
         let before = shard.allocated();
-        for (index, (due, decision)) in from.traces.iter().zip(decisions).enumerate() {
+        for (index, (due, (decision, copied))) in from.traces.iter().zip(decisions).enumerate() {
             // A trace that was handed out is held until here, so there is always something to copy.
             let trace = match decision {
-                Decision::Kept(_) => shard.copy(due.slot),
-                Decision::Dropped => None,
+                Decision::Kept(_) if shard.spans_of(due.slot) as usize != copied => shard.copy(due.slot),
+                _ => None,
             };
             let spans = shard.settle(&self.settings, due.slot, decision);
             each(index, spans, trace);
@@ -282,16 +339,18 @@ impl Assembler {
         self.allocated.load(Ordering::Relaxed)
     }
 
-    /// An upper bound of what will be held after a request of so many bytes: each shard may open a segment.
-    pub fn held_bytes_with(&self, request: usize) -> u64 {
-        let segments = self.shards.len() * segments::SEGMENT_SIZE;
-        self.held_bytes() + (2 * request + segments) as u64
+    /// What holding `spans` spans with so many bytes takes at most: each may open a trace, and each shard a segment.
+    pub fn bytes_for(&self, spans: usize, bytes: usize) -> u64 {
+        let segments = self.shards.len().min(spans) * SEGMENT_SIZE;
+        (bytes + spans * SPAN_OVERHEAD + segments) as u64
     }
 
-    /// The shard that holds most bytes.
-    pub fn fullest_shard(&self) -> usize {
+    /// The shards, those that hold most bytes first.
+    pub fn fullest_shards(&self) -> impl Iterator<Item = usize> + use<> {
         let sizes = self.shards.iter().map(|shard| lock(shard).allocated());
-        sizes.enumerate().max_by_key(|(_, size)| *size).map_or(0, |(shard, _)| shard)
+        let mut sizes: Vec<_> = sizes.zip(0..).collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        sizes.into_iter().map(|(_, shard)| shard)
     }
 
     /// Held spans, held traces, and bytes taken for past decisions.
@@ -322,22 +381,55 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 /// Sorts late spans by what became of their traces; those of kept traces go on as small traces of their own.
 fn late_spans(batch: &Batch, request: &[u8], late: &mut Vec<LateSpan>, stored: &mut Stored) {
-    for LateSpan { span, decision } in late.drain(..) {
-        let Some(span) = batch.spans.get(span as usize) else { continue };
-        stored.late_roots += u64::from(span.head.parent_id.is_none());
-        let Decision::Kept(kept) = decision else {
-            stored.late_dropped += 1;
+    let trace_of = |late: &LateSpan| batch.spans.get(late.span as usize).map(|span| span.head.trace_id);
+    late.sort_unstable_by_key(|late| (trace_of(late), late.span));
+    for of_trace in late.chunk_by(|a, b| trace_of(a) == trace_of(b)) {
+        let spans = of_trace.iter().filter_map(|late| batch.spans.get(late.span as usize));
+        stored.late_roots += spans.clone().filter(|span| span.head.parent_id.is_none()).count() as u64;
+        let Some(LateSpan { decision: Decision::Kept(kept), .. }) = of_trace.first() else {
+            stored.late_dropped += of_trace.len() as u64;
             continue;
         };
-        let mut trace = Trace::new(span.head.trace_id);
-        let pushed = batch.scopes.get(span.scope as usize).and_then(|scope| {
-            let resource = batch.resources.get(scope.resource as usize)?.of(&batch.enclosing);
-            let resource = trace.push_resource(resource).ok()?;
-            let scope = trace.push_scope(scope.content.of(&batch.enclosing), resource).ok()?;
-            trace.push_span(span.head, span.body.of(request), scope).ok()
-        });
-        debug_assert!(pushed.is_some(), "a span of a batch has a scope and a resource");
-        stored.late.push((trace, kept));
+        let Some(id) = of_trace.first().and_then(trace_of) else { continue };
+        let mut part = Part { trace: Trace::new(id), resource: None, scope: None };
+        for span in spans {
+            let pushed = part.push(batch, request, span);
+            debug_assert!(pushed.is_some(), "a span of a batch has a scope and a resource");
+        }
+        stored.late.push((part.trace, *kept));
+    }
+    late.clear();
+    late.shrink_to(KEEP_ARRIVALS);
+}
+
+/// A part of a batch that becomes a trace. Its spans come in the batch's order, so what encloses them does too.
+struct Part {
+    trace: Trace,
+    /// Of the last span, its number in the batch and in the trace.
+    resource: Option<(u32, u32)>,
+    scope: Option<(u32, u32)>,
+}
+
+impl Part {
+    fn push(&mut self, batch: &Batch, request: &[u8], span: &BatchSpan) -> Option<()> {
+        let scope = match self.scope {
+            Some((number, scope)) if number == span.scope => scope,
+            _ => {
+                let found = batch.scopes.get(span.scope as usize)?;
+                let resource = match self.resource {
+                    Some((number, resource)) if number == found.resource => resource,
+                    _ => {
+                        let content = batch.resources.get(found.resource as usize)?.of(&batch.enclosing);
+                        self.trace.push_resource(content).ok()?
+                    }
+                };
+                self.resource = Some((found.resource, resource));
+                let scope = self.trace.push_scope(found.content.of(&batch.enclosing), resource).ok()?;
+                self.scope = Some((span.scope, scope));
+                scope
+            }
+        };
+        self.trace.push_span(span.head, span.body.of(request), scope).ok()
     }
 }
 

@@ -12,10 +12,11 @@ mod stamp;
 use std::sync::Arc;
 
 use forwarded::Forwarded;
+use overflow::{Room, slices};
 use recent::Recent;
 pub use recent::{RecentDecision, RecentVerdict, RouteNow};
 
-use crate::assemble::{Assembler, Due, DueTraces, Held, Settings, Stored, Trace};
+use crate::assemble::{Assembler, Due, DueTraces, Held, Lot, Settings, Stored, Trace};
 use crate::compare::{Comparer, Verdict};
 use crate::config::{Config, OnOverflow};
 use crate::decide::{Decider, RouteId};
@@ -24,8 +25,12 @@ use crate::otlp::{Nanos, TraceId};
 use crate::telemetry::metrics::{Class, DropReason, Late, Metrics, Part, RouteState, Trigger};
 
 /// Traces decided under one pair of locks: enough that the locks cost nothing, few enough that arrivals in the same
-/// shard hardly wait.
-const DECIDE_AT_ONCE: usize = 256;
+/// shard hardly wait, and that the copies made of them are small beside what is held.
+const LOT: Lot = Lot { traces: 256, bytes: 1 << 20 };
+
+/// Of the memory for tables, one part in so many is left to routes, edges and references forwarded; past decisions get
+/// the rest.
+const LEARNED_PARTS: u64 = 2;
 
 /// The stages between receiving and exporting.
 #[derive(Debug)]
@@ -39,7 +44,7 @@ pub struct Pipeline {
     dry_run: bool,
     send_references: bool,
     on_overflow: OnOverflow,
-    held_limit: u64,
+    room: Room,
     metrics: Arc<Metrics>,
 }
 
@@ -50,6 +55,8 @@ pub struct Limits {
     pub held: u64,
     /// Baselines.
     pub baseline: u64,
+    /// Past decisions and routes.
+    pub tables: u64,
 }
 
 /// A trace, or a part of one, on its way out.
@@ -79,18 +86,34 @@ pub struct Analysis {
 /// Takes what leaves, in the order in which it was decided.
 pub type Deliver<'a> = &'a mut dyn FnMut(Outgoing);
 
-/// No room for a request, where `on_overflow` is `refuse`.
+/// Why a request is not taken, where `on_overflow` is `refuse`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no memory for more held traces")]
-pub struct NoRoom;
+pub enum NoRoom {
+    /// There will be room once held traces are decided.
+    #[error("no memory for more held traces now")]
+    Now,
+    /// It is larger than all that may be held.
+    #[error("the request is larger than the memory for held traces")]
+    Ever,
+}
 
 impl Pipeline {
     /// `shards` is how many locks held traces are spread over.
     pub fn new(config: &Config, limits: Limits, shards: usize, metrics: Arc<Metrics>) -> Self {
+        let mut settings = Settings::new(&config.assemble);
+        let shards = Assembler::shards_for(shards);
+        if settings.fit_decisions(limits.tables - limits.tables / LEARNED_PARTS, shards) {
+            tracing::warn!(
+                sampled = settings.remember_kept,
+                dropped = settings.remember_dropped,
+                "assemble.decision_cache is cut to these numbers to fit the memory limit"
+            );
+        }
         metrics.budget_bytes.set(Part::Held, limits.held);
+        metrics.budget_bytes.set(Part::Tables, limits.tables);
         metrics.budget_bytes.set(Part::Baseline, limits.baseline);
         Self {
-            assembler: Assembler::new(Settings::new(&config.assemble), shards),
+            assembler: Assembler::new(settings, shards),
             decider: Decider::new(&config.slow, &config.sample)
                 .forgetting_after(config.baseline.time_to_live),
             comparer: Comparer::new(&config.compare, &config.baseline, &config.slow.learned, limits.baseline),
@@ -100,7 +123,7 @@ impl Pipeline {
             dry_run: config.sample.dry_run,
             send_references: config.sample.references,
             on_overflow: config.assemble.on_overflow,
-            held_limit: limits.held,
+            room: Room::new(limits.held),
             metrics,
         }
     }
@@ -116,34 +139,56 @@ impl Pipeline {
         request: &[u8],
         deliver: Deliver<'_>,
     ) -> Result<(), NoRoom> {
-        if self.on_overflow == OnOverflow::Refuse
-            && self.assembler.held_bytes_with(request.len()) > self.held_limit
-        {
-            return Err(NoRoom);
+        let _whole = match self.on_overflow {
+            OnOverflow::Decide => None,
+            OnOverflow::Refuse => {
+                let bytes =
+                    self.assembler.bytes_for(batch.spans.len(), request.len() + batch.enclosing.len());
+                Some(self.room.take(bytes, &self.assembler)?)
+            }
+        };
+        for (spans, bytes) in slices(batch) {
+            let slice = (self.on_overflow == OnOverflow::Decide).then(|| {
+                let claim = self.room.claim(self.assembler.bytes_for(spans.len(), bytes));
+                self.make_room(now, deliver);
+                claim
+            });
+            let stored = self.assembler.store(now, batch, request, spans);
+            drop(slice);
+            let has_oversized = stored.has_oversized;
+            self.late(stored, deliver);
+            if has_oversized {
+                self.decide_due(now, deliver);
+            }
         }
-        let stored = self.assembler.store(now, batch, request);
-        let has_oversized = stored.has_oversized;
-        self.late(stored, deliver);
-        if has_oversized {
-            self.decide_due(now, deliver);
+        if self.on_overflow == OnOverflow::Decide {
+            self.make_room(now, deliver);
         }
-        self.make_room(now, deliver);
         Ok(())
     }
 
     /// Decides every trace that is due at `now`.
     pub fn decide_due(&self, now: Nanos, deliver: Deliver<'_>) {
-        let mut due = DueTraces::default();
-        for shard in 0..self.assembler.shards() {
-            loop {
-                self.assembler.due(shard, now, DECIDE_AT_ONCE, &mut due);
-                let count = due.traces.len();
-                self.settle(now, &due, deliver);
-                if count < DECIDE_AT_ONCE {
-                    break;
-                }
-            }
+        for shard in 0..self.shards() {
+            self.decide_due_in(shard, now, deliver);
         }
+    }
+
+    /// Decides every trace of one shard that is due at `now`.
+    pub fn decide_due_in(&self, shard: usize, now: Nanos, deliver: Deliver<'_>) {
+        let mut due = DueTraces::default();
+        loop {
+            self.assembler.due(shard, now, LOT, &mut due);
+            if due.traces.is_empty() {
+                return;
+            }
+            self.settle(now, &due, deliver);
+        }
+    }
+
+    /// How many parts the held traces are in; each can be decided by another thread.
+    pub fn shards(&self) -> usize {
+        self.assembler.shards()
     }
 
     /// Decides every held trace, due or not: the process, or the recording, is ending.
@@ -151,7 +196,7 @@ impl Pipeline {
         let mut due = DueTraces::default();
         for shard in 0..self.assembler.shards() {
             loop {
-                self.assembler.early(shard, Trigger::Shutdown, DECIDE_AT_ONCE, &mut due);
+                self.assembler.early(shard, Trigger::Shutdown, LOT, &mut due);
                 if due.traces.is_empty() {
                     break;
                 }
@@ -176,13 +221,12 @@ impl Pipeline {
         self.metrics.held_bytes.set(held_bytes as f64);
         self.metrics.used_bytes.set(Part::Held, held_bytes);
         self.metrics.used_bytes.set(Part::Baseline, self.comparer.used_bytes());
-        self.metrics.used_bytes.set(
-            Part::Tables,
-            held.remembered_bytes
-                + self.decider.used_bytes()
-                + self.comparer.table_bytes()
-                + self.recent.used_bytes(),
-        );
+        let tables = held.remembered_bytes
+            + self.decider.used_bytes()
+            + self.comparer.table_bytes()
+            + self.recent.used_bytes()
+            + self.forwarded.used_bytes();
+        self.metrics.used_bytes.set(Part::Tables, tables);
         self.metrics.references.set(self.comparer.references() as f64);
         let (learned, learning) = self.decider.routes_by_state();
         self.metrics.routes.set(RouteState::Learned, learned as u64);
@@ -192,6 +236,11 @@ impl Pipeline {
     /// What is held undecided.
     pub fn held(&self) -> Held {
         self.assembler.held()
+    }
+
+    /// Bytes taken for what is held undecided, overhead included.
+    pub fn held_bytes(&self) -> u64 {
+        self.assembler.held_bytes()
     }
 
     /// `SERVICE ROUTE`, as people read it.

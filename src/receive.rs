@@ -65,6 +65,9 @@ pub(crate) enum Format {
     Json,
 }
 
+/// The tables of a smaller request are small as well.
+const LARGE_REQUEST: usize = 1 << 20;
+
 /// Which spans of a request that was taken were not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Partial {
@@ -129,12 +132,16 @@ impl Intake {
         permit: &mut Permit<'_>,
     ) -> Result<Partial, Failure> {
         let mut taken = || match format {
-            Format::Protobuf => self.take_protobuf(request, Partial::default(), transport),
+            Format::Protobuf => {
+                cover_tables(request, permit)?;
+                self.take_protobuf(request, Partial::default(), transport)
+            }
             Format::Json => {
                 // What it is turned into is no larger than it.
                 permit.cover(permit.held() + request.len())?;
                 let decoded =
                     json::to_protobuf(request).map_err(|error| Failure::malformed(error.to_string()))?;
+                cover_tables(&decoded.request, permit)?;
                 let partial =
                     Partial { rejected: decoded.refused, message: decoded.fault.unwrap_or_default() };
                 self.take_protobuf(&decoded.request, partial, transport)
@@ -199,6 +206,15 @@ impl Intake {
             self.metrics.refused_requests.add(transport, reason, 1);
         }
     }
+}
+
+/// Takes room for the tables of a large request: of tiny spans they are larger than the request itself.
+fn cover_tables(request: &[u8], permit: &mut Permit<'_>) -> Result<(), Failure> {
+    if request.len() < LARGE_REQUEST {
+        return Ok(());
+    }
+    let tables = Batch::tables_of(request).map_err(|error| Failure::malformed(error.to_string()))?;
+    Ok(permit.cover(permit.held().saturating_add(tables))?)
 }
 
 impl std::fmt::Debug for Intake {

@@ -108,7 +108,7 @@ impl Replay {
         let memory_limit = memory::limit(&config.memory_limit, memory::cgroup_limit(Path::new("/")));
         let (budgets, _) = memory::Budgets::divide(config, memory_limit);
         let metrics = Arc::new(Metrics::new().map_err(anyhow::Error::from)?);
-        let limits = Limits { held: budgets.held, baseline: budgets.baseline };
+        let limits = Limits { held: budgets.held, baseline: budgets.baseline, tables: budgets.tables };
         Ok(Self {
             // One shard: all traces are decided in the order in which they became due.
             pipeline: Pipeline::new(config, limits, 1, Arc::clone(&metrics)),

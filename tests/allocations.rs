@@ -5,7 +5,7 @@ mod traffic;
 
 use std::sync::{Mutex, PoisonError};
 
-use laggard::assemble::{Assembler, Decision, DueTraces, Settings};
+use laggard::assemble::{Assembler, Decision, DueTraces, Lot, Settings};
 use laggard::config::{Assemble, DecisionCache};
 use laggard::otlp::Nanos;
 use laggard::otlp::batch::Batch;
@@ -40,7 +40,7 @@ impl Sidecar {
     fn store(&mut self, request: &[u8]) {
         self.now += 100 * MILLISECOND;
         self.batch.read(request).expect("valid");
-        let stored = self.assembler.store(self.now, &self.batch, request);
+        let stored = self.assembler.store(self.now, &self.batch, request, 0..self.batch.spans.len());
         assert_eq!(stored.late_dropped, 0);
     }
 
@@ -48,8 +48,8 @@ impl Sidecar {
     fn decide(&mut self) -> u64 {
         let mut dropped = 0;
         for shard in 0..self.assembler.shards() {
-            self.assembler.due(shard, self.now, usize::MAX, &mut self.due);
-            let decisions = self.due.traces.iter().map(|_| Decision::Dropped);
+            self.assembler.due(shard, self.now, Lot::ALL, &mut self.due);
+            let decisions = self.due.traces.iter().map(|_| (Decision::Dropped, 0));
             self.assembler.settle(&self.due, decisions, |_, spans, _| dropped += u64::from(spans));
         }
         dropped

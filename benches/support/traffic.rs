@@ -28,6 +28,7 @@ pub(crate) struct Shape {
 pub(crate) const TYPICAL: Shape = Shape { size: 640, attributes: 12, has_event: true };
 
 /// A lean span.
+#[allow(dead_code, reason = "not every program that includes this needs it")]
 pub(crate) const SMALL: Shape = Shape { size: 256, attributes: 5, has_event: false };
 
 /// An endless series of encoded requests.
@@ -70,10 +71,17 @@ impl Requests {
     }
 
     /// Requests as SDKs send them: of one service each, so that four of them hold whole traces.
+    #[allow(dead_code, reason = "not every program that includes this needs it")]
     pub(crate) fn from_services(shape: Shape, spans: usize) -> Self {
         let traces = (spans / SPANS_PER_SERVICE) as u64;
         let templates = SERVICES.map(|service| Template::new(shape, traces, &[(service, 0)]));
         Self { templates: templates.into(), traces, next: 0 }
+    }
+
+    /// Goes on as if so many requests had been made.
+    #[allow(dead_code, reason = "not every program that includes this needs it")]
+    pub(crate) fn skip_to(&mut self, request: usize) {
+        self.next = request;
     }
 
     /// The next request.

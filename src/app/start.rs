@@ -102,10 +102,15 @@ pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> 
 /// How many locks held traces are spread over: with one core nobody contends, with more each thread should nearly
 /// always find its lock free.
 pub(super) fn shards() -> usize {
-    match available_parallelism().map_or(1, usize::from) {
+    match cores() {
         1 => 1,
         cores => cores * 4,
     }
+}
+
+/// How many threads can work at once.
+pub(super) fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
 }
 
 /// What is kept and what is dropped, as an operator should know it from the first lines of the log.

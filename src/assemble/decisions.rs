@@ -5,7 +5,6 @@
 //! without a list to maintain. A dropped trace costs 8 bytes: a 64-bit hash of its id stands for it, and two ids
 //! of a million share one with a probability below one in ten million.
 
-use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
@@ -41,9 +40,17 @@ pub struct Kept {
     pub stamp: Option<Stamp>,
 }
 
+/// A kept trace, with the hash of its id: a table that grows asks for it.
+#[derive(Clone, Copy, Debug)]
+struct Remembered {
+    hash: u64,
+    id: TraceId,
+    kept: Kept,
+}
+
 #[derive(Debug)]
 pub(super) struct Decisions {
-    kept: [HashMap<TraceId, Kept, RandomState>; 2],
+    kept: [HashTable<Remembered>; 2],
     dropped: [HashTable<u64>; 2],
     kept_limit: usize,
     dropped_limit: usize,
@@ -53,7 +60,7 @@ impl Decisions {
     /// Remembers at most so many of each.
     pub(super) fn new(kept: usize, dropped: usize) -> Self {
         Self {
-            kept: [HashMap::default(), HashMap::default()],
+            kept: [HashTable::new(), HashTable::new()],
             dropped: [HashTable::new(), HashTable::new()],
             kept_limit: kept / 2,
             dropped_limit: dropped / 2,
@@ -69,7 +76,7 @@ impl Decisions {
                     std::mem::swap(young, old);
                     young.clear();
                 }
-                young.insert(id, kept);
+                young.insert_unique(hash, Remembered { hash, id, kept }, |other| other.hash);
             }
             Decision::Dropped if self.dropped_limit > 0 => {
                 let [young, old] = &mut self.dropped;
@@ -89,16 +96,25 @@ impl Decisions {
         if self.dropped.iter().any(|dropped| dropped.find(hash, |other| *other == hash).is_some()) {
             return Some(Decision::Dropped);
         }
-        self.kept.iter().find_map(|kept| kept.get(&id)).copied().map(Decision::Kept)
+        let mut found = self.kept.iter().filter_map(|kept| kept.find(hash, |other| other.id == id));
+        found.next().map(|found| Decision::Kept(found.kept))
     }
 
     /// Bytes taken from the allocator.
     pub(super) fn allocated(&self) -> u64 {
-        let kept: usize =
-            self.kept.iter().map(|kept| kept.capacity() * (size_of::<(TraceId, Kept)>() + 1)).sum();
-        let dropped: usize =
-            self.dropped.iter().map(|dropped| dropped.capacity() * (size_of::<u64>() + 1)).sum();
+        let kept: usize = self.kept.iter().map(HashTable::allocation_size).sum();
+        let dropped: usize = self.dropped.iter().map(HashTable::allocation_size).sum();
         (kept + dropped) as u64
+    }
+
+    /// What remembering so many takes at most.
+    pub(super) fn bytes_for(kept: usize, dropped: usize) -> u64 {
+        let table = |entries: usize, size: usize| match entries / 2 {
+            0 => 0,
+            // A table has a power of two of places, an eighth of them vacant, a byte more for each and a group at its end.
+            entries => 2 * ((entries * 8 / 7 + 1).next_power_of_two().max(4) * (size + 1) + 16),
+        };
+        (table(kept, size_of::<Remembered>()) + table(dropped, size_of::<u64>())) as u64
     }
 }
 
@@ -131,7 +147,22 @@ mod tests {
                 assert_eq!(decisions.find(id(number), hash(number)), Some(decision));
             }
             assert_eq!(decisions.find(id(9_800), hash(9_800)), None);
-            assert!(decisions.allocated() < 20_000, "{}", decisions.allocated());
+            assert!(decisions.allocated() <= Decisions::bytes_for(100, 100), "{}", decisions.allocated());
+        }
+    }
+
+    #[test]
+    fn what_remembering_takes_is_known_before() {
+        for limit in [2, 7, 100, 1_000, 28_671, 28_672, 28_673, 100_000] {
+            let mut decisions = Decisions::new(limit, limit);
+            for number in 0..2 * limit as u64 {
+                let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                decisions.remember(id(number), hash, Decision::Dropped);
+                let kept = Kept { class: Class::Slow, stamp: None };
+                decisions.remember(id(number), hash, Decision::Kept(kept));
+            }
+            let (taken, bound) = (decisions.allocated(), Decisions::bytes_for(limit, limit));
+            assert!(taken <= bound && bound <= 2 * taken, "{limit}: {taken} of {bound}");
         }
     }
 }

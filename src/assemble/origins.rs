@@ -34,7 +34,7 @@ impl Origin {
     }
 
     fn size(&self) -> u64 {
-        (self.content.len() + self.service.len() + size_of::<Option<Self>>() + 8) as u64
+        (self.content.len() + self.service.len()) as u64
     }
 }
 
@@ -82,9 +82,7 @@ impl Origins {
             *place = Some(origin);
         }
         let origins = &self.origins;
-        self.table.insert_unique(hash, number, |number| {
-            origins.get(*number as usize).and_then(Option::as_ref).map_or(0, |origin| origin.hash)
-        });
+        self.table.insert_unique(hash, number, |number| hash_of(origins, *number));
         number
     }
 
@@ -121,10 +119,37 @@ impl Origins {
         self.origins.get(number as usize)?.as_ref()
     }
 
-    /// Bytes held.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+    /// Gives back what many origins at once have grown. Numbers do not move, so the places behind the last one in use
+    /// can go.
+    pub(super) fn tidy(&mut self) {
+        if self.table.len() * 4 >= self.origins.capacity() {
+            return;
+        }
+        while self.origins.last().is_some_and(Option::is_none) {
+            self.origins.pop();
+        }
+        let used = self.origins.len();
+        self.vacant.retain(|place| (*place as usize) < used);
+        if used * 2 >= self.origins.capacity() {
+            return;
+        }
+        self.origins.shrink_to(used);
+        self.vacant.shrink_to(used);
+        let origins = &self.origins;
+        self.table.shrink_to(self.table.len() * 2, |number| hash_of(origins, *number));
     }
+
+    /// Bytes taken from the allocator.
+    pub(super) fn allocated(&self) -> u64 {
+        let places = self.origins.capacity() * size_of::<Option<Origin>>()
+            + self.vacant.capacity() * size_of::<u32>()
+            + self.table.allocation_size();
+        self.bytes + places as u64
+    }
+}
+
+fn hash_of(origins: &[Option<Origin>], number: u32) -> u64 {
+    origins.get(number as usize).and_then(Option::as_ref).map_or(0, |origin| origin.hash)
 }
 
 #[cfg(test)]
@@ -161,5 +186,30 @@ mod tests {
         assert!(origins.get(first).is_some());
         origins.release(first);
         assert!(origins.get(first).is_none());
+    }
+
+    #[test]
+    fn what_many_origins_have_taken_is_given_back() {
+        let mut origins = Origins::default();
+        let last = (0..10_000_u32)
+            .map(|number| {
+                let number = origins.intern(u64::from(number) << 50, &number.to_be_bytes(), b"");
+                origins.is_new_to(number, 1);
+                number
+            })
+            .last();
+        assert!(origins.allocated() > 10_000 * size_of::<Option<Origin>>() as u64);
+        (0..9_999).for_each(|number| origins.release(number));
+        origins.tidy();
+        assert_eq!(
+            last.and_then(|last| origins.get(last)).map(Origin::resource),
+            Some(&9_999_u32.to_be_bytes()[..])
+        );
+        assert_eq!(origins.intern(7, b"fresh", b""), 9_998, "vacant places are used again");
+        origins.release(9_999);
+        origins.is_new_to(9_998, 1);
+        origins.release(9_998);
+        origins.tidy();
+        assert!(origins.allocated() < 200, "{}", origins.allocated());
     }
 }

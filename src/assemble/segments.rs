@@ -15,6 +15,9 @@ pub(super) const HEADER_SIZE: usize = 24;
 /// Emptied segments kept for the next spans; the rest goes back to the allocator.
 const SPARE_SEGMENTS: usize = 4;
 
+/// So many places for references on origins stay with a segment that is emptied.
+const KEEP_REFERENCES: usize = 64;
+
 /// Where a record lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Address {
@@ -78,6 +81,9 @@ pub(super) struct Segments {
     /// Segments that were full and already without held records when the next one was opened.
     finished: Vec<u32>,
     next_sequence: u64,
+    /// Places for references on origins, in all segments.
+    referring: usize,
+    /// Bytes of the segments.
     allocated: u64,
     live: u64,
 }
@@ -91,6 +97,7 @@ impl Default for Segments {
             open: None,
             finished: Vec::new(),
             next_sequence: 1,
+            referring: 0,
             allocated: 0,
             live: 0,
         }
@@ -162,7 +169,9 @@ impl Segments {
     /// Notes that `segment` holds one reference on `origin`.
     pub(super) fn refer(&mut self, segment: u32, origin: u32) {
         if let Some(segment) = self.segments.get_mut(segment as usize) {
+            let before = segment.origins.capacity();
             segment.origins.push(origin);
+            self.referring += segment.origins.capacity() - before;
         }
     }
 
@@ -217,7 +226,10 @@ impl Segments {
 
     /// Bytes taken from the allocator.
     pub(super) fn allocated(&self) -> u64 {
-        self.allocated
+        let tables = self.segments.capacity() * size_of::<Segment>()
+            + (self.vacant.capacity() + self.finished.capacity() + self.referring) * size_of::<u32>()
+            + self.spare.capacity() * size_of::<Vec<u8>>();
+        self.allocated + tables as u64
     }
 
     #[inline]
@@ -265,6 +277,10 @@ impl Segments {
         let Some(segment) = self.segments.get_mut(place as usize) else { return };
         let mut bytes = std::mem::take(&mut segment.bytes);
         segment.origins.drain(..).for_each(release);
+        if segment.origins.capacity() > KEEP_REFERENCES {
+            self.referring -= segment.origins.capacity();
+            segment.origins = Vec::new();
+        }
         if bytes.capacity() == SEGMENT_SIZE && self.spare.len() < SPARE_SEGMENTS {
             bytes.clear();
             self.spare.push(bytes);

@@ -4,6 +4,7 @@
 //! timer wheel. Everything here runs under the shard's lock, in time proportional to the spans handed in.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use hashbrown::HashTable;
 
@@ -17,7 +18,10 @@ use super::origins::Origins;
 use super::segments::{Address, Record, Segments, SlotRef, record_size};
 use super::slots::Slots;
 use super::trace::Trace;
-use super::{Due, DueTraces, Settings};
+use super::{Due, DueTraces, Lot, Settings};
+
+/// So many moments of traces that are gone cost less than looking for them.
+const FEW_DEADLINES: usize = 1024;
 
 /// A moment at which a trace is due, unless it was decided before.
 #[derive(Clone, Copy, Debug)]
@@ -75,19 +79,19 @@ impl Shard {
         }
     }
 
-    /// Stores the spans of `batch` that `arrivals` name. `scope_hashes` are those of `batch.scopes`, and
-    /// `scope_origins` is scratch space.
+    /// Stores the spans of `batch` that `arrivals` name. `scope_hashes` are those of `batch.scopes` from the first
+    /// number of `scopes` on, and `scope_origins` is scratch space.
     pub(super) fn store(
         &mut self,
         now: Nanos,
         settings: &Settings,
         (batch, request): (&Batch, &[u8]),
-        (arrivals, scope_hashes): (&[Arrival], &[u64]),
+        (arrivals, scopes, scope_hashes): (&[Arrival], Range<usize>, &[u64]),
         scope_origins: &mut Vec<u32>,
         late: &mut Vec<LateSpan>,
     ) {
         scope_origins.clear();
-        scope_origins.resize(batch.scopes.len(), u32::MAX);
+        scope_origins.resize(scopes.len(), u32::MAX);
         let mut last: Option<(TraceId, SlotRef)> = None;
         for arrival in arrivals {
             let Some(span) = batch.spans.get(arrival.span as usize) else { continue };
@@ -106,7 +110,7 @@ impl Shard {
                 },
             };
             last = Some((id, slot));
-            let origin = self.origin(batch, span.scope, scope_hashes, scope_origins);
+            let origin = self.origin(batch, span.scope as usize, scopes.start, scope_hashes, scope_origins);
             self.append(now, settings, slot, origin, span, request);
         }
     }
@@ -129,15 +133,22 @@ impl Shard {
     }
 
     #[inline]
-    fn origin(&mut self, batch: &Batch, scope: u32, hashes: &[u64], known: &mut [u32]) -> u32 {
-        let Some(place) = known.get_mut(scope as usize) else { return u32::MAX };
+    fn origin(
+        &mut self,
+        batch: &Batch,
+        scope: usize,
+        first: usize,
+        hashes: &[u64],
+        known: &mut [u32],
+    ) -> u32 {
+        let Some(place) = known.get_mut(scope - first) else { return u32::MAX };
         if *place == u32::MAX {
-            let Some(found) = batch.scopes.get(scope as usize) else { return u32::MAX };
+            let Some(found) = batch.scopes.get(scope) else { return u32::MAX };
             let resource = batch
                 .resources
                 .get(found.resource as usize)
                 .map_or(&[][..], |resource| resource.of(&batch.enclosing));
-            let hash = hashes.get(scope as usize).copied().unwrap_or(0);
+            let hash = hashes.get(scope - first).copied().unwrap_or(0);
             *place = self.origins.intern(hash, resource, found.content.of(&batch.enclosing));
         }
         *place
@@ -177,33 +188,31 @@ impl Shard {
         !self.oversized.is_empty()
     }
 
-    /// Hands out traces that are due at `now`, at most `limit`: first those that grew too large, then by time.
-    pub(super) fn due(&mut self, now: Nanos, limit: usize, out: &mut DueTraces) {
-        let mut left = limit;
-        while left > 0
+    /// Hands out traces that are due at `now`, until `out` is full: first those that grew too large, then by time.
+    pub(super) fn due(&mut self, now: Nanos, limit: Lot, out: &mut DueTraces) {
+        while limit.has_room(out)
             && let Some(deadline) = self.oversized.pop()
         {
-            left -= usize::from(self.hand_out(deadline, Trigger::Size, out));
+            self.hand_out(deadline, Trigger::Size, out);
         }
         for trigger in [Trigger::Root, Trigger::Wait] {
-            while left > 0
+            while limit.has_room(out)
                 && let Some(deadline) = self.queue(trigger).front().copied()
                 && deadline.at <= now
             {
                 self.queue(trigger).pop_front();
-                left -= usize::from(self.hand_out(deadline, trigger, out));
+                self.hand_out(deadline, trigger, out);
             }
         }
     }
 
-    /// Hands out traces whatever their deadline, at most `limit`: those with a root first, the oldest first.
-    pub(super) fn early(&mut self, trigger: Trigger, limit: usize, out: &mut DueTraces) {
-        let mut left = limit;
+    /// Hands out traces whatever their deadline, until `out` is full: those with a root first, the oldest first.
+    pub(super) fn early(&mut self, trigger: Trigger, limit: Lot, out: &mut DueTraces) {
         for queue in [Trigger::Root, Trigger::Wait] {
-            while left > 0
+            while limit.has_room(out)
                 && let Some(deadline) = self.queue(queue).pop_front()
             {
-                left -= usize::from(self.hand_out(deadline, trigger, out));
+                self.hand_out(deadline, trigger, out);
             }
         }
     }
@@ -212,12 +221,12 @@ impl Shard {
         if trigger == Trigger::Root { &mut self.rooted } else { &mut self.waiting }
     }
 
-    /// Copies what a decision needs to know of a trace: its slot and its root span. Returns false when the trace is
-    /// gone or already handed out.
-    fn hand_out(&mut self, deadline: Deadline, trigger: Trigger, out: &mut DueTraces) -> bool {
-        let Some(slot) = self.slots.get_mut(deadline.slot) else { return false };
+    /// Copies what a decision needs to know of a trace, its slot and its root span, unless the trace is gone or
+    /// already handed out.
+    fn hand_out(&mut self, deadline: Deadline, trigger: Trigger, out: &mut DueTraces) {
+        let Some(slot) = self.slots.get_mut(deadline.slot) else { return };
         if std::mem::replace(&mut slot.is_deciding, true) {
-            return false;
+            return;
         }
         let slot = *slot;
         let root = slot.root.and_then(|root| Some((root, self.segments.record(root.address)?)));
@@ -237,7 +246,12 @@ impl Shard {
             root_span,
             service,
         });
-        true
+        out.held += slot.bytes;
+    }
+
+    /// How many spans a trace has.
+    pub(super) fn spans_of(&self, slot: SlotRef) -> u32 {
+        self.slots.get(slot).map_or(0, |found| found.spans)
     }
 
     /// Copies a trace out; it stays held.
@@ -321,10 +335,9 @@ impl Shard {
         self.segments.sweep(&mut release);
         if self.slots.len() == 0 {
             self.segments.close(&mut release);
-            // What is left in them are moments of traces decided before.
-            self.waiting.clear();
-            self.rooted.clear();
         }
+        self.forget_stale();
+        self.origins.tidy();
         for segment in self.segments.sparse() {
             self.compact(segment);
         }
@@ -337,6 +350,17 @@ impl Shard {
         for queue in [&mut self.waiting, &mut self.rooted] {
             if queue.len() * 4 < queue.capacity() {
                 queue.shrink_to(queue.len() * 2);
+            }
+        }
+    }
+
+    /// Forgets moments of traces that were decided before them, once they are most of what is queued: after a flood
+    /// they would take room for as long as the wait lasts.
+    fn forget_stale(&mut self) {
+        let slots = &self.slots;
+        for queue in [&mut self.waiting, &mut self.rooted] {
+            if queue.len() > 2 * slots.len() + FEW_DEADLINES || slots.len() == 0 {
+                queue.retain(|deadline| slots.get(deadline.slot).is_some());
             }
         }
     }
@@ -361,7 +385,7 @@ impl Shard {
 
     fn relocate(&mut self, slot: SlotRef) {
         let Some(found) = self.slots.get(slot).copied() else { return };
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(usize::try_from(found.bytes).unwrap_or(0));
         let mut records = Vec::with_capacity(found.spans as usize);
         let mut left = Vec::with_capacity(found.spans as usize);
         let mut next = found.last;
@@ -411,8 +435,8 @@ impl Shard {
         let deadlines = self.waiting.capacity() + self.rooted.capacity() + self.oversized.capacity();
         self.segments.allocated()
             + self.slots.allocated()
-            + self.origins.bytes()
-            + (self.table.capacity() * (size_of::<u32>() + 1)) as u64
+            + self.origins.allocated()
+            + self.table.allocation_size() as u64
             + (deadlines * size_of::<Deadline>()) as u64
     }
 

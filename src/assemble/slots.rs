@@ -5,6 +5,9 @@ use crate::otlp::{Nanos, SpanId, TraceId};
 
 use super::segments::{Address, SlotRef};
 
+/// Bytes of a slot, and of its number among the vacant ones.
+pub(super) const SLOT_SIZE: usize = size_of::<Slot>() + size_of::<u32>();
+
 /// Slots come and go in chunks of this many, so that a table that has been large is given back.
 const CHUNK: usize = 256;
 
@@ -215,6 +218,9 @@ impl Slots {
         {
             self.chunks.pop();
         }
+        if self.chunks.len() * 4 < self.chunks.capacity() {
+            self.chunks.shrink_to(self.chunks.len() * 2);
+        }
     }
 
     /// How many traces are held.
@@ -224,7 +230,8 @@ impl Slots {
 
     /// Bytes taken from the allocator.
     pub(super) fn allocated(&self) -> u64 {
-        (self.chunks.len() * CHUNK * (size_of::<Slot>() + size_of::<u32>())) as u64
+        let chunks = self.chunks.len() * CHUNK * SLOT_SIZE;
+        (chunks + self.chunks.capacity() * size_of::<Chunk>()) as u64
     }
 }
 

@@ -64,7 +64,7 @@ fn store(assembler: &Assembler, now: Nanos, service: &str, spans: &[Span]) -> St
     let request = request(service, spans);
     let mut batch = Batch::default();
     batch.read(&request).expect("valid");
-    assembler.store(now, &batch, &request)
+    assembler.store(now, &batch, &request, 0..batch.spans.len())
 }
 
 /// Settles everything that is due, all alike; returns the ids, their triggers and the kept traces.
@@ -72,8 +72,8 @@ fn decide(assembler: &Assembler, now: Nanos, decision: Decision) -> Vec<(TraceId
     let mut settled = Vec::new();
     let mut due = DueTraces::default();
     for shard in 0..assembler.shards() {
-        assembler.due(shard, now, usize::MAX, &mut due);
-        let decisions = due.traces.iter().map(|_| decision);
+        assembler.due(shard, now, Lot::ALL, &mut due);
+        let decisions = due.traces.iter().map(|_| (decision, 0));
         assembler.settle(&due, decisions, |index, _, trace| {
             settled.push((due.traces[index].id, due.traces[index].trigger, trace));
         });
@@ -128,16 +128,16 @@ fn a_trace_that_is_handed_out_stays_held_and_takes_spans_until_it_is_settled() {
     let assembler = assembler(1);
     store(&assembler, 0, "web", &[span(1, 1, 0)]);
     let mut due = DueTraces::default();
-    assembler.due(0, 10 * SECOND, 10, &mut due);
+    assembler.due(0, 10 * SECOND, Lot::ALL, &mut due);
     assert_eq!(due.service(&due.traces[0]), b"web");
     assert_eq!(due.root_span(&due.traces[0]), body(span(1, 1, 0)));
     assert_eq!(due.traces[0].root, Some(1));
     store(&assembler, 10 * SECOND, "web", &[span(1, 2, 1)]);
     let mut again = DueTraces::default();
-    assembler.due(0, Nanos::MAX, 10, &mut again);
+    assembler.due(0, Nanos::MAX, Lot::ALL, &mut again);
     assert!(again.traces.is_empty());
     let mut spans = 0;
-    assembler.settle(&due, [KEEP].into_iter(), |_, count, trace| {
+    assembler.settle(&due, [(KEEP, 0)].into_iter(), |_, count, trace| {
         spans = count;
         assert_eq!(trace.map(|trace| trace.len()), Some(2));
     });
@@ -171,7 +171,7 @@ fn the_longest_root_decides_whatever_the_order_of_arrival() {
             store(&assembler, 0, "web", &[span(1, root, 0)]);
         }
         let mut due = DueTraces::default();
-        assembler.due(0, 10 * SECOND, 10, &mut due);
+        assembler.due(0, 10 * SECOND, Lot::ALL, &mut due);
         assert_eq!(due.traces[0].root, Some(9), "{order:?}");
         assert_eq!(due.root_span(&due.traces[0]), body(span(1, 9, 0)));
     }
@@ -196,7 +196,7 @@ fn early_decisions_take_traces_with_a_root_first_and_the_oldest_first() {
     store(&assembler, 1, "web", &[span(2, 1, 0)]);
     store(&assembler, 2, "web", &[span(3, 1, 0)]);
     let mut due = DueTraces::default();
-    assembler.early(0, Trigger::Memory, 10, &mut due);
+    assembler.early(0, Trigger::Memory, Lot::ALL, &mut due);
     let order: Vec<_> = due.traces.iter().map(|due| due.id).collect();
     assert_eq!(order, [id(2), id(3), id(1)]);
 }

@@ -183,6 +183,8 @@ impl Trace {
     /// Appends the trace to `out` as fields of an `ExportTraceServiceRequest`: spans of one resource and scope
     /// stay together and in order. Requests of several traces are their concatenation.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        // The key and the length of a span are shorter than this, and enclosing fields are few.
+        out.reserve(self.bytes.len() + self.spans.len() * 5 + 32);
         self.encode_where(out, |_| true);
     }
 

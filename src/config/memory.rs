@@ -70,7 +70,7 @@ pub struct Budgets {
     pub tables: u64,
     /// The largest request, which must fit into `in_flight`.
     pub max_request_size: u64,
-    /// The largest trace, which must leave room for others in `held`.
+    /// The largest trace, which must leave room for others in `held` and in `queue`.
     pub maximum_trace_size: u64,
     /// The largest export request, which must fit into `queue`.
     pub max_batch_size: u64,
@@ -117,7 +117,7 @@ impl Budgets {
             maximum_trace_size: cut(
                 "assemble.maximum_trace_size",
                 config.assemble.maximum_trace_size,
-                held / 2,
+                (held / 2).min(queue / 2),
             ),
             max_batch_size: cut("export.batch.max_size", config.export.batch.max_size, queue),
         };

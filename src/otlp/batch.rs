@@ -64,6 +64,15 @@ impl Stretch {
     }
 }
 
+/// The fields of a message with this number, which are messages too.
+fn children(message: &[u8], number: u32) -> impl Iterator<Item = Result<&[u8], Malformed>> {
+    wire::fields(message).filter_map(move |field| match field {
+        Ok(field) if field.number == number => Some(field.value.bytes()),
+        Ok(_) => None,
+        Err(malformed) => Some(Err(malformed)),
+    })
+}
+
 /// A span of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchSpan {
@@ -115,6 +124,26 @@ impl Batch {
             }
         }
         Ok(())
+    }
+
+    /// Bytes that reading `request` takes beside it.
+    ///
+    /// # Errors
+    /// [`Malformed`] when it is no protobuf.
+    pub fn tables_of(request: &[u8]) -> Result<usize, Malformed> {
+        let (mut bytes, mut enclosing) = (0, request.len());
+        for resource_spans in children(request, field::RESOURCE_SPANS) {
+            bytes += size_of::<Stretch>();
+            for scope_spans in children(resource_spans?, field::CHILDREN) {
+                bytes += size_of::<BatchScope>();
+                for span in children(scope_spans?, field::CHILDREN) {
+                    bytes += size_of::<BatchSpan>();
+                    enclosing -= span?.len();
+                }
+            }
+        }
+        // Tables grow by doubling, and are copied when they do.
+        Ok(2 * bytes + enclosing)
     }
 
     /// Forgets the last request; a table that a huge request has grown is given back.

@@ -36,6 +36,14 @@ impl Forwarded {
         }
         true
     }
+
+    /// Bytes taken from the allocator.
+    pub(super) fn used_bytes(&self) -> u64 {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = latest.ids.capacity() * (size_of::<TraceId>() + 1) * 8 / 7
+            + latest.order.capacity() * size_of::<TraceId>();
+        places as u64
+    }
 }
 
 #[cfg(test)]

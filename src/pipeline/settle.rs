@@ -34,20 +34,28 @@ impl Pipeline {
         let settled: Vec<Settled> =
             lot.traces.iter().map(|due| self.decide(now, InLot { due, lot })).collect();
         let mut kept = Vec::new();
-        let decisions = settled.iter().map(|settled| settled.decision);
-        self.assembler.settle(lot, decisions, |index, spans, trace| match trace {
-            Some(trace) => kept.push((index, trace)),
-            None => self.metrics.dropped_spans.add(DropReason::NotSampled, u64::from(spans)),
+        let decisions = settled.iter().map(|settled| {
+            (settled.decision, settled.looked_at.as_ref().map_or(0, |(trace, _)| trace.len()))
+        });
+        self.assembler.settle(lot, decisions, |index, spans, trace| {
+            let is_copied = settled.get(index).is_some_and(|settled| settled.has_all(spans));
+            if trace.is_none() && !is_copied {
+                self.metrics.dropped_spans.add(DropReason::NotSampled, u64::from(spans));
+            }
+            kept.extend(trace.map(|trace| (index, trace)));
         });
         self.recent.note(lot.traces.iter().zip(&settled).map(|(due, settled)| settled.recent(now, due)));
         let mut kept = kept.into_iter().peekable();
-        for (index, (due, settled)) in lot.traces.iter().zip(settled).enumerate() {
+        for (index, (due, mut settled)) in lot.traces.iter().zip(settled).enumerate() {
             self.metrics.decisions.add(due.trigger, 1);
             self.metrics.traces.add(settled.decided, 1);
             self.metrics.decision_lateness.record(now.saturating_sub(due.due_at) as f64 / 1e9);
             let trace = kept.next_if(|(kept, _)| *kept == index).map(|(_, trace)| trace);
             self.learn(now, &settled);
-            if let Some(trace) = trace {
+            let looked_at = settled.looked_at.take().map(|(trace, _)| trace);
+            if let Decision::Kept(_) = settled.decision
+                && let Some(trace) = trace.or(looked_at)
+            {
                 self.send(now, due.trigger, &settled, trace, deliver);
             }
         }
@@ -93,7 +101,7 @@ impl Pipeline {
             service: trace.service_of(entry.span),
             span,
             duration: if entry.has_root { span.head.duration() } else { entry.envelope },
-            has_error: due.has_error,
+            has_error: span.head.is_error || trace.heads().any(|head| head.is_error && head.kind.is_entry()),
             has_root: entry.has_root,
             is_fragment: !entry.has_root && entry.absent_parents > 1,
         };
@@ -235,6 +243,12 @@ impl Settled {
             decision: self.decision,
             judged: self.judged,
         }
+    }
+
+    /// Whether it is kept, and the copy that was looked at has all its spans.
+    fn has_all(&self, spans: u32) -> bool {
+        let looked_at = self.looked_at.as_ref().is_some_and(|(trace, _)| trace.len() == spans as usize);
+        looked_at && self.decision != Decision::Dropped
     }
 
     /// A held trace always has spans that were read before, so this is never met; if it is, the trace is kept.

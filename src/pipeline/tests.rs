@@ -89,7 +89,7 @@ impl Case {
         let mut config = Config::default();
         change(&mut config);
         let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
-        let limits = Limits { held, baseline: 1 << 20 };
+        let limits = Limits { held, baseline: 1 << 20, tables: 64 << 20 };
         let pipeline = Pipeline::new(&config, limits, 1, Arc::clone(&metrics));
         Self { pipeline, metrics, accepted: 0, delivered: 0 }
     }
@@ -197,7 +197,7 @@ fn healthy_traces_are_sampled_and_stamped_and_their_late_spans_too() {
     let kept = out.last().expect("some are kept").trace.id();
     let number = (1..201).find(|number| id(*number) == kept).expect("one of ours");
     let late = case.accept(2_000 * SECOND, &request(fast(number)));
-    assert_eq!(late.len(), 3, "late spans leave one by one");
+    assert_eq!(late.iter().map(|late| late.trace.len()).sum::<usize>(), 3);
     assert!(late.iter().all(|late| late.class == Class::Late));
     assert_eq!(late[0].trace.span(0).expect("has one").trace_state(), b"ot=th:8");
 }
