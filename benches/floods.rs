@@ -148,7 +148,7 @@ impl Sidecar {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         // Freed pages go back to the system after a moment.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_secs(12)).await;
         self.metrics()
     }
 

@@ -4,6 +4,7 @@
 //! when its time is over is counted and named, not waited for.
 
 mod clock;
+mod memory;
 mod start;
 
 use std::future::Future;
@@ -221,6 +222,7 @@ impl Deciding {
         // After a pause of the machine one look is enough.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = std::pin::pin!(stop);
+        let mut watch = memory::GiveBack::default();
         loop {
             tokio::select! {
                 () = &mut stop => return,
@@ -234,6 +236,9 @@ impl Deciding {
             }
             if first == 0 {
                 self.pipeline.tick(self.clock.now());
+                if watch.is_due(self.pipeline.held_bytes()) {
+                    memory::give_back();
+                }
             }
         }
     }
