@@ -74,6 +74,7 @@ pub mod otlp;
 pub mod pipeline;
 pub mod receive;
 pub mod replay;
+pub mod simulate;
 pub mod telemetry;
 pub mod template;
 pub mod waterfall;

@@ -1,0 +1,317 @@
+//! One thing that goes wrong, and what a careful expert would then say.
+
+use super::random::Random;
+use super::run::{Moment, run};
+use super::system::{Step, System};
+use crate::compare::Category;
+use crate::otlp::Nanos;
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scenario {
+    /// A service works longer.
+    OwnTime,
+    /// Requests wait before a service takes them, whoever sends them.
+    NetworkQueue,
+    /// A service starves: it works longer, takes requests later and notices answers later.
+    Saturation,
+    /// The uninstrumented database of one service is slow.
+    Dependency,
+    /// A service calls many times what it called once.
+    ExtraCalls,
+    /// A service fails the first attempt of each call.
+    Retry,
+    /// A service does not answer before its callers give up.
+    Timeout,
+    /// A cache that always had the answer never has it.
+    NewPath,
+    /// What was done at once is done one after the other.
+    LostConcurrency,
+    /// A service fails for a while, and every layer above tries again.
+    RetryStorm,
+    /// A circuit breaker is open: a slow fallback is asked instead.
+    Fallback,
+    /// One instance is new and slow to take and to do its work.
+    ColdStart,
+    /// A service waits for a connection to one of those it calls.
+    PoolWait,
+    /// A service waits for a lock, now longer, now shorter.
+    LockWait,
+    /// A database that several services use is slow.
+    SharedDatabase,
+    /// A cache has the answer less often than it had.
+    CacheRatio,
+    /// Half of the requests bring more work to a service and to those below it.
+    BiggerInput,
+}
+
+impl Scenario {
+    /// One for each category, in its order.
+    pub const PLAIN: [Self; 9] = [
+        Self::OwnTime,
+        Self::NetworkQueue,
+        Self::Saturation,
+        Self::Dependency,
+        Self::ExtraCalls,
+        Self::Retry,
+        Self::Timeout,
+        Self::NewPath,
+        Self::LostConcurrency,
+    ];
+
+    /// What goes wrong in less plain ways.
+    pub const COMPOUND: [Self; 8] = [
+        Self::RetryStorm,
+        Self::Fallback,
+        Self::ColdStart,
+        Self::PoolWait,
+        Self::LockWait,
+        Self::SharedDatabase,
+        Self::CacheRatio,
+        Self::BiggerInput,
+    ];
+
+    /// As tables call it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OwnTime => "own_time",
+            Self::NetworkQueue => "network_queue",
+            Self::Saturation => "saturation",
+            Self::Dependency => "dependency",
+            Self::ExtraCalls => "extra_calls",
+            Self::Retry => "retry",
+            Self::Timeout => "timeout",
+            Self::NewPath => "new_path",
+            Self::LostConcurrency => "lost_concurrency",
+            Self::RetryStorm => "retry storm",
+            Self::Fallback => "fallback",
+            Self::ColdStart => "cold start",
+            Self::PoolWait => "pool wait",
+            Self::LockWait => "lock wait",
+            Self::SharedDatabase => "shared database",
+            Self::CacheRatio => "cache ratio fell",
+            Self::BiggerInput => "bigger input",
+        }
+    }
+
+    /// The categories that describe it, the best first.
+    pub fn categories(self) -> &'static [Category] {
+        use Category::{
+            Dependency, ExtraCalls, LostConcurrency, NetworkQueue, NewPath, OwnTime, Retry, Saturation,
+            Timeout,
+        };
+        match self {
+            Self::OwnTime | Self::LockWait | Self::BiggerInput => &[OwnTime],
+            Self::NetworkQueue => &[NetworkQueue],
+            Self::Saturation => &[Saturation, OwnTime, NetworkQueue],
+            Self::Dependency | Self::SharedDatabase => &[Dependency],
+            Self::ExtraCalls => &[ExtraCalls],
+            Self::Retry => &[Retry],
+            Self::Timeout => &[Timeout],
+            Self::NewPath => &[NewPath],
+            Self::LostConcurrency => &[LostConcurrency],
+            Self::RetryStorm => &[Retry, ExtraCalls],
+            Self::Fallback => &[NewPath, Dependency],
+            Self::ColdStart => &[OwnTime, NetworkQueue, Saturation],
+            Self::PoolWait => &[NetworkQueue, Saturation],
+            Self::CacheRatio => &[NewPath, Dependency, ExtraCalls],
+        }
+    }
+}
+
+/// A fault in one place of one system.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// What goes wrong.
+    pub scenario: Scenario,
+    /// Where.
+    pub service: usize,
+    /// In one of its instances only.
+    pub replica: Option<usize>,
+    /// Nanoseconds that one call is affected by; how many calls more, for [`Scenario::ExtraCalls`].
+    pub amount: Nanos,
+    /// The step concerned: operation and index.
+    pub step: Option<(usize, usize)>,
+    /// The database concerned; for [`Scenario::PoolWait`] the service that is waited for.
+    pub other: usize,
+}
+
+impl Fault {
+    /// Whether it strikes what this instance does.
+    pub fn strikes(&self, service: usize, replica: usize) -> bool {
+        self.service == service && self.replica.is_none_or(|sick| sick == replica)
+    }
+
+    /// A place in `system` where this scenario can happen, so that it adds about `strength` of the usual duration to
+    /// the requests that meet it; `None` where no place was found. The system is adapted where the fault needs it.
+    pub fn place(system: &mut System, scenario: Scenario, strength: f64, seed: u64) -> Option<Self> {
+        let mut random = Random::at(seed, 2);
+        let places = places(system, scenario);
+        for _ in 0..12.min(places.len()) {
+            let (service, step, other) = *places.get(random.below(places.len()))?;
+            let replicas = system.services[service].replicas;
+            let is_one = replicas >= 3 && (scenario == Scenario::ColdStart || random.chance(0.3));
+            let replica = is_one.then(|| random.below(replicas));
+            let mut fault = Self { scenario, service, replica: None, amount: 0, step, other };
+            if fault.fit(system, strength, seed) {
+                fault.replica = replica;
+                return Some(fault);
+            }
+        }
+        None
+    }
+
+    /// Finds the amount that adds so much. Measured with all instances struck: then every request shows it.
+    fn fit(&mut self, system: &mut System, strength: f64, seed: u64) -> bool {
+        let usual = probe(system, None, seed).0;
+        let target = usual * strength;
+        self.amount = if self.scenario == Scenario::ExtraCalls { 1 } else { target.max(1e6) as Nanos };
+        for _ in 0..2 {
+            self.adapt(system);
+            let (_, added) = probe(system, Some(self), seed);
+            if added <= 0.0 {
+                return false;
+            }
+            if self.scenario == Scenario::LostConcurrency {
+                return added > usual * 0.1;
+            }
+            let factor = (target / added).clamp(0.01, 150.0);
+            self.amount = ((self.amount as f64 * factor).max(1.0)) as Nanos;
+            if self.scenario == Scenario::ExtraCalls {
+                break;
+            }
+        }
+        self.adapt(system);
+        probe(system, Some(self), seed).1 > usual * 0.1
+    }
+
+    /// What is behind a cache is as slow as it is before the cache fails.
+    fn adapt(&self, system: &mut System) {
+        let (Scenario::NewPath | Scenario::CacheRatio, Some((operation, step))) = (self.scenario, self.step)
+        else {
+            return;
+        };
+        if let Step::Cached { miss, .. } = &mut system.operations[operation].steps[step] {
+            miss.median = self.amount as f64;
+        }
+    }
+
+    /// The services that are a right answer: the culprit first, then what an expert would also accept.
+    pub fn accepted<'s>(&self, system: &'s System, edges: &[(usize, usize)]) -> Vec<&'s str> {
+        let mut accepted = vec![self.service];
+        let callers =
+            || edges.iter().filter(|(_, callee)| *callee == self.service).map(|(caller, _)| *caller);
+        let callees =
+            |of: usize| edges.iter().filter(move |(caller, _)| *caller == of).map(|(_, callee)| *callee);
+        match self.scenario {
+            // Where a caller and a callee have only each other, nobody can say which end of the edge it is.
+            Scenario::NetworkQueue | Scenario::ColdStart | Scenario::Timeout if callers().count() == 1 => {
+                accepted.extend(callers().filter(|caller| callees(*caller).count() == 1));
+            }
+            // A wait on one edge alone, where both of its ends are well otherwise.
+            Scenario::PoolWait => {
+                accepted.push(self.other);
+                accepted.extend(system.proxy_of(self.other));
+            }
+            Scenario::SharedDatabase => {
+                let users = system.operations.iter().filter(|operation| {
+                    operation.steps.iter().any(|step| match step {
+                        Step::Query { database, .. } | Step::Cached { database, .. } => {
+                            *database == self.other
+                        }
+                        _ => false,
+                    })
+                });
+                accepted.extend(users.map(|operation| operation.service));
+            }
+            Scenario::BiggerInput => accepted.extend(callees(self.service)),
+            _ => {}
+        }
+        // What its proxy saw, it saw of the service behind it.
+        accepted.extend(system.proxy_of(self.service));
+        accepted.into_iter().filter_map(|service| Some(system.services.get(service)?.name.as_str())).collect()
+    }
+}
+
+type Place = (usize, Option<(usize, usize)>, usize);
+
+/// Services, and steps of theirs, where a scenario makes sense.
+fn places(system: &System, scenario: Scenario) -> Vec<Place> {
+    let mut places = Vec::new();
+    for (number, operation) in system.operations.iter().enumerate() {
+        let service = operation.service;
+        if !system.services[service].is_traced {
+            continue;
+        }
+        for (index, step) in operation.steps.iter().enumerate() {
+            let at = Some((number, index));
+            let callee = |call: &super::system::Call| system.operations[call.operation].service;
+            match (scenario, step) {
+                (Scenario::Dependency | Scenario::SharedDatabase, Step::Query { database, .. }) => {
+                    places.push((service, None, *database));
+                }
+                (Scenario::ExtraCalls, Step::Call(_) | Step::Query { .. })
+                | (Scenario::Fallback, Step::Call(_)) => {
+                    places.push((service, at, 1_000 + service));
+                }
+                (Scenario::NewPath, Step::Cached { hits, .. }) if *hits >= 1.0 => {
+                    places.push((service, at, 0));
+                }
+                (Scenario::CacheRatio, Step::Cached { hits, .. }) if *hits < 1.0 => {
+                    places.push((service, at, 0));
+                }
+                (Scenario::LostConcurrency, Step::Together(_)) => places.push((service, at, 0)),
+                (Scenario::PoolWait, Step::Call(call)) => places.push((service, at, callee(call))),
+                (Scenario::Saturation | Scenario::BiggerInput, Step::Call(_))
+                | (Scenario::BiggerInput, Step::Query { .. })
+                | (Scenario::OwnTime | Scenario::LockWait, Step::Work(_)) => {
+                    places.push((service, None, 0));
+                }
+                (
+                    Scenario::NetworkQueue
+                    | Scenario::Retry
+                    | Scenario::RetryStorm
+                    | Scenario::Timeout
+                    | Scenario::ColdStart,
+                    Step::Call(call),
+                ) if system.services[callee(call)].is_traced => {
+                    places.push((callee(call), None, 0));
+                }
+                _ => {}
+            }
+        }
+    }
+    places.sort_unstable();
+    places.dedup();
+    places
+}
+
+/// The usual duration over the routes, and what a fault adds to a request that meets it; nanoseconds, means of the
+/// middle of a few requests of the route that meets it most.
+fn probe(system: &System, fault: Option<&Fault>, seed: u64) -> (f64, f64) {
+    let mut durations = Vec::new();
+    let mut best = 0.0_f64;
+    for (route, (operation, _)) in system.routes.iter().enumerate() {
+        let mut added = Vec::new();
+        for number in 0..7 {
+            let moment = Moment {
+                seed: super::random::mix(seed, 0x7000 + number * 16 + route as u64),
+                start: 0,
+                progress: 0.0,
+                operation: *operation,
+            };
+            let clean = run(system, None, moment).duration as f64;
+            durations.push(clean);
+            if fault.is_some() {
+                added.push(run(system, fault, moment).duration as f64 - clean);
+            }
+        }
+        best = best.max(middle(&mut added));
+    }
+    (middle(&mut durations), best)
+}
+
+fn middle(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}

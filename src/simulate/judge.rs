@@ -1,0 +1,276 @@
+//! One case: a system at its normal, then with a fault, through the real pipeline; what the verdicts are worth.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::encode::encode;
+use super::fault::{Fault, Scenario};
+use super::random::{Random, mix};
+use super::run::{Moment, Request, run};
+use super::system::System;
+use crate::compare::{Category, Outcome, Reason, Verdict};
+use crate::config::Config;
+use crate::otlp::batch::Batch;
+use crate::otlp::{Nanos, TraceId};
+use crate::pipeline::{Limits, Outgoing, Pipeline};
+use crate::telemetry::metrics::Metrics;
+
+const SECOND: Nanos = 1_000_000_000;
+const BEGIN: Nanos = 1_700_000_000 * SECOND;
+/// Normal requests; on average one each two seconds, so that a threshold is learned for good before the fault.
+const NORMAL: u64 = 260;
+/// Requests during the fault, on average one a second.
+const FAULTY: u64 = 60;
+/// Systems that are tried until the scenario fits in.
+const TRIES: u64 = 24;
+
+/// A system and what will go wrong in it.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// The system.
+    pub system: System,
+    /// The fault.
+    pub fault: Fault,
+}
+
+/// What came of a case.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Judged {
+    /// The requests that met the fault.
+    pub met: Vec<Met>,
+    /// Slow traces that did not meet it, and how many of them got a service named.
+    pub others: (u64, u64),
+    /// Spans that went through.
+    pub spans: u64,
+}
+
+/// A request that met the fault.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Met {
+    /// What the fault added, in parts of the duration without it.
+    pub added: f64,
+    /// Whether a careful expert could tell: at least half of what the trace lasted longer than its route's median,
+    /// and a fifth of its duration, was added by the fault.
+    pub can_tell: bool,
+    /// `None` where the trace was not slow.
+    pub said: Option<Said>,
+}
+
+/// What a verdict said, and whether it was right.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Said {
+    /// Why nothing was named.
+    pub reason: Option<Reason>,
+    /// What was named.
+    pub named: Option<Named>,
+}
+
+/// A named service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    /// Its name.
+    pub service: String,
+    /// Its category.
+    pub category: Category,
+    /// As the verdict had it.
+    pub confidence: f64,
+    /// Whether it was the culprit or what an expert would accept.
+    pub is_right: bool,
+    /// Whether the category describes the fault.
+    pub is_category_right: bool,
+    /// Its share of all positive scores.
+    pub share: f64,
+    /// How far the second is behind, in parts of the first.
+    pub margin: f64,
+    /// The slow trace's duration over the reference's.
+    pub slowdown: f64,
+    /// How many references there were.
+    pub references: usize,
+}
+
+impl Case {
+    /// The case of a seed; `None` where the scenario fits in none of the systems tried.
+    pub fn random(scenario: Scenario, seed: u64) -> Option<Self> {
+        (0..TRIES).find_map(|attempt| {
+            let seed = mix(mix(seed, scenario as u64), attempt);
+            let mut system = System::random(seed);
+            let strength = Random::at(seed, 3).log_between(0.2, 10.0);
+            let fault = Fault::place(&mut system, scenario, strength, seed)?;
+            Some(Self { seed, system, fault })
+        })
+    }
+
+    /// Sends its traffic through a pipeline.
+    pub fn judge(&self, metrics: &Arc<Metrics>) -> Judged {
+        let limits = Limits { held: 256 << 20, baseline: 64 << 20 };
+        let pipeline = Pipeline::new(&Config::default(), limits, 1, Arc::clone(metrics));
+        let mut sender =
+            Sender { pipeline, clock: 0, batch: Batch::default(), request: Vec::new(), spans: 0 };
+        let mut random = Random::at(self.seed, 4);
+        let mut start = BEGIN;
+        let mut edges = BTreeSet::new();
+        let mut normal: Vec<Vec<Nanos>> = vec![Vec::new(); self.system.routes.len()];
+        for number in 0..NORMAL {
+            start += (random.between(1.0, 3.0) * SECOND as f64) as Nanos;
+            let (route, moment) = self.moment(number, start, &mut random);
+            let request = run(&self.system, None, moment);
+            normal[route].push(request.duration);
+            put_edges(&request, &mut edges);
+            sender.send(&self.system, self.id(number), &request, start, &mut |_| {});
+        }
+        sender.pipeline.decide_all(sender.clock, &mut |_| {});
+        sender.pipeline.trust_learned();
+        sender.pipeline.tick(sender.clock);
+
+        let medians: Vec<f64> = normal.iter_mut().map(|durations| median(durations)).collect();
+        let edges: Vec<(usize, usize)> = edges.into_iter().collect();
+        let accepted = self.fault.accepted(&self.system, &edges);
+        let mut expected: HashMap<TraceId, (f64, bool)> = HashMap::new();
+        let mut verdicts = Vec::new();
+        for number in NORMAL..NORMAL + FAULTY {
+            start += (random.between(0.5, 1.5) * SECOND as f64) as Nanos;
+            let (route, moment) = self.moment(number, start, &mut random);
+            let clean = run(&self.system, None, moment).duration as f64;
+            let request = run(&self.system, Some(&self.fault), moment);
+            let added = request.duration as f64 - clean;
+            if added > clean * 0.01 {
+                let longer = request.duration as f64 - medians[route];
+                let can_tell = added * 2.0 >= longer && added >= clean * 0.2;
+                expected.insert(self.id(number), (added / clean, can_tell));
+            }
+            sender.send(&self.system, self.id(number), &request, start, &mut |outgoing| {
+                keep(&mut verdicts, outgoing);
+            });
+        }
+        sender.pipeline.decide_all(sender.clock, &mut |outgoing| keep(&mut verdicts, outgoing));
+
+        let mut judged = Judged { spans: sender.spans, ..Judged::default() };
+        let ids = (NORMAL..NORMAL + FAULTY).map(|number| self.id(number));
+        let mut verdicts: HashMap<TraceId, Verdict> = verdicts.into_iter().collect();
+        for id in ids {
+            let verdict = verdicts.remove(&id);
+            match (expected.get(&id), verdict) {
+                (Some((added, can_tell)), verdict) => judged.met.push(Met {
+                    added: *added,
+                    can_tell: *can_tell,
+                    said: verdict.map(|verdict| said(&verdict, &accepted, self.fault.scenario)),
+                }),
+                (None, Some(verdict)) => {
+                    judged.others.0 += 1;
+                    judged.others.1 += u64::from(matches!(verdict.outcome, Outcome::Identified(_)));
+                }
+                (None, None) => {}
+            }
+        }
+        judged
+    }
+
+    /// What is wrong here, in words.
+    pub fn describe(&self) -> String {
+        let Fault { scenario, service, replica, amount, .. } = self.fault;
+        let name = &self.system.services[service].name;
+        let which = replica.map_or("all instances".to_owned(), |replica| format!("instance {replica}"));
+        let count = self.system.services.len();
+        format!(
+            "seed {:#x}: {}, {name} ({which}), amount {amount}, {count} services",
+            self.seed,
+            scenario.as_str()
+        )
+    }
+
+    /// The request with this number: its route, and where and when it begins.
+    fn moment(&self, number: u64, start: Nanos, random: &mut Random) -> (usize, Moment) {
+        let all: f64 = self.system.routes.iter().map(|(_, weight)| weight).sum();
+        let mut left = random.unit() * all;
+        let mut route = 0;
+        for (index, (_, weight)) in self.system.routes.iter().enumerate() {
+            route = index;
+            left -= weight;
+            if left < 0.0 {
+                break;
+            }
+        }
+        let operation = self.system.routes[route].0;
+        let progress = number as f64 / (NORMAL + FAULTY) as f64;
+        (route, Moment { seed: mix(self.seed, 0x1_0000 + number), start, progress, operation })
+    }
+
+    fn id(&self, number: u64) -> TraceId {
+        let halves = [mix(self.seed, number), mix(number, self.seed) | 1];
+        TraceId::from_slice(halves.map(u64::to_be_bytes).as_flattened()).expect("the last bit is set")
+    }
+}
+
+/// Feeds a pipeline as `replay` does.
+struct Sender {
+    pipeline: Pipeline,
+    clock: Nanos,
+    batch: Batch,
+    request: Vec<u8>,
+    spans: u64,
+}
+
+impl Sender {
+    fn send(
+        &mut self,
+        system: &System,
+        id: TraceId,
+        request: &Request<'_>,
+        start: Nanos,
+        deliver: &mut dyn FnMut(Outgoing),
+    ) {
+        self.request.clear();
+        encode(system, id, request, &mut self.request);
+        self.batch.read(&self.request).expect("what was encoded is read");
+        self.spans += request.spans.len() as u64;
+        self.clock = self.clock.max(start + request.duration);
+        self.pipeline.decide_due(self.clock, deliver);
+        self.pipeline
+            .accept(self.clock, &self.batch, &self.request, deliver)
+            .expect("by default nothing is refused");
+    }
+}
+
+fn keep(verdicts: &mut Vec<(TraceId, Verdict)>, outgoing: Outgoing) {
+    if let Some(analysis) = outgoing.analysis.filter(|_| !outgoing.is_reference) {
+        verdicts.push((analysis.id, analysis.verdict));
+    }
+}
+
+/// The edges between services that the spans of a request show.
+fn put_edges(request: &Request<'_>, edges: &mut BTreeSet<(usize, usize)>) {
+    for span in &request.spans {
+        let around = request.spans.get((span.parent as usize).wrapping_sub(1));
+        if let Some(around) = around.filter(|around| around.service != span.service) {
+            edges.insert((around.service, span.service));
+        }
+    }
+}
+
+fn median(durations: &mut [Nanos]) -> f64 {
+    durations.sort_unstable();
+    durations.get(durations.len() / 2).copied().unwrap_or(0) as f64
+}
+
+fn said(verdict: &Verdict, accepted: &[&str], scenario: Scenario) -> Said {
+    let culprit = match &verdict.outcome {
+        Outcome::Identified(culprit) => culprit,
+        Outcome::Inconclusive(reason) => return Said { reason: Some(*reason), named: None },
+    };
+    let share = |at: usize| verdict.candidates.get(at).map_or(0.0, |candidate| candidate.share);
+    let reference = verdict.baseline.as_ref();
+    let named = Named {
+        service: culprit.service.clone(),
+        category: culprit.category,
+        confidence: culprit.confidence,
+        is_right: accepted.contains(&culprit.service.as_str()),
+        is_category_right: scenario.categories().contains(&culprit.category),
+        share: share(0),
+        margin: if share(0) > 0.0 { 1.0 - share(1) / share(0) } else { 0.0 },
+        slowdown: reference.map_or(1.0, |r| verdict.duration as f64 / (r.duration as f64).max(1.0)),
+        references: reference.map_or(0, |reference| reference.count),
+    };
+    Said { reason: None, named: Some(named) }
+}

@@ -1,0 +1,201 @@
+//! What many cases say together, as tables for a page and for a terminal.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use super::fault::Scenario;
+use super::judge::{Case, Judged, Named};
+use super::reliability::Reliability;
+
+/// What a fault adds, in parts of the duration without it: up to a half, as much again, three times, more.
+const STRENGTHS: [(f64, &str); 4] =
+    [(0.5, "20-50 %"), (1.0, "50-100 %"), (3.0, "1-3 times"), (f64::INFINITY, "3 times and more")];
+
+/// Counts over cases.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    cells: BTreeMap<Key, Cell>,
+    reasons: BTreeMap<&'static str, u64>,
+    /// How far confidence can be trusted, where an expert could tell.
+    pub reliability: Reliability,
+    /// The same over every slow trace to which the fault added a fifth, whatever else was slow in it.
+    pub of_all: Reliability,
+    /// Cases by scenario.
+    cases: BTreeMap<Scenario, u64>,
+    /// Cases with at least five named slow traces, and those in which most named a right service.
+    windows: (u64, u64),
+    /// Slow traces that had not met the fault, and how many of them got a service named.
+    others: (u64, u64),
+    spans: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    scenario: Scenario,
+    strength: usize,
+    is_one_instance: bool,
+}
+
+/// Slow traces in which a careful expert could tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cell {
+    /// All of them.
+    pub slow: u64,
+    /// With a service named.
+    pub named: u64,
+    /// With a right one.
+    pub right: u64,
+    /// With a right one and a category that describes the fault.
+    pub category: u64,
+}
+
+impl Cell {
+    /// Of the named ones, how many were right; `None` without any.
+    pub fn precision(&self) -> Option<f64> {
+        (self.named > 0).then(|| self.right as f64 / self.named as f64)
+    }
+
+    /// Of all, how many were named and right; `None` without any.
+    pub fn recall(&self) -> Option<f64> {
+        (self.slow > 0).then(|| self.right as f64 / self.slow as f64)
+    }
+
+    fn add(&mut self, other: Self) {
+        self.slow += other.slow;
+        self.named += other.named;
+        self.right += other.right;
+        self.category += other.category;
+    }
+}
+
+impl Tally {
+    /// Counts a case. Returns the verdicts that name a service, of all slow traces to which the fault added a fifth.
+    pub fn add<'j>(&mut self, case: &Case, judged: &'j Judged) -> Vec<&'j Named> {
+        *self.cases.entry(case.fault.scenario).or_default() += 1;
+        self.spans += judged.spans;
+        self.others.0 += judged.others.0;
+        self.others.1 += judged.others.1;
+        let mut verdicts = Vec::new();
+        for met in judged.met.iter().filter(|met| met.added >= 0.2) {
+            let Some(said) = &met.said else { continue };
+            if let Some(named) = &said.named {
+                self.of_all.add(named.confidence, named.is_right);
+                verdicts.push(named);
+            }
+            if !met.can_tell {
+                continue;
+            }
+            let strength = STRENGTHS.iter().position(|(limit, _)| met.added < *limit).unwrap_or(0);
+            let is_one_instance = case.fault.replica.is_some();
+            let key = Key { scenario: case.fault.scenario, strength, is_one_instance };
+            let mut cell = Cell { slow: 1, ..Cell::default() };
+            if let Some(named) = &said.named {
+                let is_right = u64::from(named.is_right);
+                cell = Cell {
+                    slow: 1,
+                    named: 1,
+                    right: is_right,
+                    category: is_right * u64::from(named.is_category_right),
+                };
+                self.reliability.add(named.confidence, named.is_right);
+            }
+            if let Some(reason) = said.reason {
+                *self.reasons.entry(reason.as_str()).or_default() += 1;
+            }
+            self.cells.entry(key).or_default().add(cell);
+        }
+        if verdicts.len() >= 5 {
+            let right = verdicts.iter().filter(|named| named.is_right).count();
+            self.windows.0 += 1;
+            self.windows.1 += u64::from(right * 2 > verdicts.len());
+        }
+        verdicts
+    }
+
+    /// Counts what another tally counted.
+    pub fn merge(&mut self, other: &Self) {
+        for (key, cell) in &other.cells {
+            self.cells.entry(*key).or_default().add(*cell);
+        }
+        for (reason, count) in &other.reasons {
+            *self.reasons.entry(reason).or_default() += count;
+        }
+        for (scenario, count) in &other.cases {
+            *self.cases.entry(*scenario).or_default() += count;
+        }
+        self.reliability.merge(&other.reliability);
+        self.of_all.merge(&other.of_all);
+        self.windows = (self.windows.0 + other.windows.0, self.windows.1 + other.windows.1);
+        self.others = (self.others.0 + other.others.0, self.others.1 + other.others.1);
+        self.spans += other.spans;
+    }
+
+    /// All slow traces of some scenarios to which the fault added at least `added` of their duration.
+    pub fn cell(&self, scenarios: &[Scenario], added: f64) -> Cell {
+        self.sum(|key| scenarios.contains(&key.scenario) && lower_bound(key.strength) >= added)
+    }
+
+    fn sum(&self, of: impl Fn(&Key) -> bool) -> Cell {
+        let mut sum = Cell::default();
+        self.cells.iter().filter(|(key, _)| of(key)).for_each(|(_, cell)| sum.add(*cell));
+        sum
+    }
+
+    /// Writes the tables, as markdown that reads as text too.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "| fault | cases | added | slow traces | named | precision | recall | category right |"
+        )?;
+        writeln!(out, "|---|---:|---|---:|---:|---:|---:|---:|")?;
+        for (scenario, cases) in &self.cases {
+            for (strength, (_, label)) in STRENGTHS.iter().enumerate() {
+                let cell = self.sum(|key| key.scenario == *scenario && key.strength == strength);
+                write_row(out, &format!("{} | {cases} | {label}", scenario.as_str()), cell)?;
+            }
+        }
+        for (is_one, label) in [(false, "all instances"), (true, "one instance")] {
+            for (strength, (_, added)) in STRENGTHS.iter().enumerate() {
+                let cell = self.sum(|key| key.is_one_instance == is_one && key.strength == strength);
+                write_row(out, &format!("any, {label} | | {added}"), cell)?;
+            }
+        }
+        write_row(out, &format!("all | {} |", self.cases.values().sum::<u64>()), self.sum(|_| true))?;
+        writeln!(out, "\n| inconclusive | of the slow traces |\n|---|---:|")?;
+        let slow = self.sum(|_| true).slow;
+        for (reason, count) in &self.reasons {
+            writeln!(out, "| `{reason}` | {} |", percent(*count, slow))?;
+        }
+        writeln!(out, "\nWhere an expert could tell:\n")?;
+        self.reliability.write(out)?;
+        writeln!(out, "\nOn every slow trace to which the fault added a fifth:\n")?;
+        self.of_all.write(out)?;
+        let (windows, right) = self.windows;
+        writeln!(
+            out,
+            "\nWindows of at least five verdicts: {windows}; most of them right in {}.",
+            percent(right, windows)
+        )?;
+        let (others, named) = self.others;
+        writeln!(
+            out,
+            "Slow traces that had not met the fault: {others}; a service named in {}.",
+            percent(named, others)
+        )?;
+        writeln!(out, "Spans: {}.", self.spans)
+    }
+}
+
+fn lower_bound(strength: usize) -> f64 {
+    strength.checked_sub(1).and_then(|before| STRENGTHS.get(before)).map_or(0.0, |(limit, _)| *limit)
+}
+
+fn write_row(out: &mut dyn Write, label: &str, cell: Cell) -> io::Result<()> {
+    let Cell { slow, named, right, category } = cell;
+    let (precision, recall) = (percent(right, named), percent(right, slow));
+    writeln!(out, "| {label} | {slow} | {named} | {precision} | {recall} | {} |", percent(category, right))
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 { "-".to_owned() } else { format!("{:.1} %", part as f64 * 100.0 / whole as f64) }
+}

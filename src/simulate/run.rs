@@ -1,0 +1,467 @@
+//! One request through a system: which spans it leaves.
+//!
+//! Chance is drawn by place (trace, call path, attempt), so the same request can be run with and without a fault: the
+//! difference of the two durations is what the fault added, exactly.
+
+use super::fault::{Fault, Scenario};
+use super::random::{Latency, Random, mix};
+use super::system::{Call, Step, Style, System};
+use crate::otlp::Nanos;
+use crate::otlp::span::Kind;
+
+/// A request leaves no more spans than this: what comes then still takes time, and sends nothing.
+const MOST_SPANS: usize = 4_000;
+
+/// Which request.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Everything by chance in it comes from here.
+    pub seed: u64,
+    /// When it begins, Unix nanoseconds.
+    pub start: Nanos,
+    /// How far the simulated time has come, 0..=1.
+    pub progress: f64,
+    /// What is asked for.
+    pub operation: usize,
+}
+
+/// What a request left behind.
+#[derive(Clone, Debug)]
+pub struct Request<'s> {
+    /// Its spans, callers before those they call.
+    pub spans: Vec<SimulatedSpan<'s>>,
+    /// Nanoseconds of its entry span.
+    pub duration: Nanos,
+}
+
+/// One span, on true time.
+#[derive(Clone, Debug)]
+pub struct SimulatedSpan<'s> {
+    /// From 1; 0 is no span.
+    pub id: u64,
+    /// The id of the span around it, or 0.
+    pub parent: u64,
+    /// Whose it is.
+    pub service: usize,
+    /// Which instance.
+    pub replica: usize,
+    /// Its role.
+    pub kind: Kind,
+    /// Its name.
+    pub name: &'s str,
+    /// Unix nanoseconds.
+    pub start: Nanos,
+    /// Unix nanoseconds.
+    pub end: Nanos,
+    /// Whether it failed.
+    pub is_error: bool,
+    /// Whom it calls.
+    pub peer: Peer,
+}
+
+/// Who is at the other end of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// This is no call.
+    None,
+    /// A service.
+    Service(usize),
+    /// An uninstrumented database.
+    Database(usize),
+    /// An uninstrumented cache.
+    Cache,
+}
+
+/// Runs a request.
+pub fn run<'s>(system: &'s System, fault: Option<&Fault>, moment: Moment) -> Request<'s> {
+    let mut run = Run { system, fault: fault.copied(), moment, spans: Vec::new(), failures: 0 };
+    let service = system.operations[moment.operation].service;
+    let replica = run.replica(service, moment.seed);
+    let to = To { operation: moment.operation, replica, kind: Kind::Server, parent: 0, key: moment.seed };
+    let answer = run.serve(to, moment.start);
+    Request { spans: run.spans, duration: answer.end - moment.start }
+}
+
+struct Run<'s> {
+    system: &'s System,
+    fault: Option<Fault>,
+    moment: Moment,
+    spans: Vec<SimulatedSpan<'s>>,
+    /// How often the struck service has failed in this request.
+    failures: usize,
+}
+
+/// Who calls: a span of an instance.
+#[derive(Clone, Copy)]
+struct From {
+    service: usize,
+    replica: usize,
+    parent: u64,
+    key: u64,
+    /// Of everything done for this request here.
+    factor: f64,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+struct To {
+    operation: usize,
+    replica: usize,
+    kind: Kind,
+    parent: u64,
+    key: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Answer {
+    end: Nanos,
+    is_failed: bool,
+}
+
+impl<'s> Run<'s> {
+    fn replica(&self, service: usize, key: u64) -> usize {
+        Random::at(key, 0x5e1).below(self.system.services[service].replicas)
+    }
+
+    fn strikes(&self, scenario: Scenario, service: usize, replica: usize) -> Option<Fault> {
+        self.fault.filter(|fault| fault.scenario == scenario && fault.strikes(service, replica))
+    }
+
+    /// Whether the fault strikes this step.
+    fn strikes_step(&self, scenario: Scenario, from: From, at: (usize, usize)) -> Option<Fault> {
+        self.strikes(scenario, from.service, from.replica).filter(|fault| fault.step == Some(at))
+    }
+
+    /// Begins a span and returns its id; a service that sends none passes on the id around it.
+    fn open(&mut self, of: (usize, usize), kind: Kind, name: &'s str, parent: u64, start: Nanos) -> u64 {
+        if self.spans.len() >= MOST_SPANS {
+            return 0;
+        }
+        if !self.system.services[of.0].is_traced {
+            return parent;
+        }
+        let id = self.spans.len() as u64 + 1;
+        self.spans.push(SimulatedSpan {
+            id,
+            parent,
+            service: of.0,
+            replica: of.1,
+            kind,
+            name,
+            start,
+            end: start,
+            is_error: false,
+            peer: Peer::None,
+        });
+        id
+    }
+
+    /// Ends a span that `of` began with this id, if it did.
+    fn close(&mut self, id: u64, service: usize, end: Nanos, change: impl FnOnce(&mut SimulatedSpan<'s>)) {
+        if let Some(span) = self.spans.get_mut((id as usize).wrapping_sub(1)).filter(|s| s.service == service)
+        {
+            // An id that was passed on belongs to a span that ends by itself.
+            if span.end == span.start {
+                span.end = end.max(span.start + 1);
+                change(span);
+            }
+        }
+    }
+
+    fn serve(&mut self, to: To, start: Nanos) -> Answer {
+        let operation = &self.system.operations[to.operation];
+        let service = operation.service;
+        let span = self.open((service, to.replica), to.kind, &operation.name, to.parent, start);
+        let mut random = Random::at(to.key, 0xb16);
+        let bigger = if random.chance(operation.bigger.0) { operation.bigger.1 } else { 1.0 };
+        let factor = bigger * (1.0 + self.system.drift * self.moment.progress);
+        let mut now = start + self.added_work(service, to.replica, to.key);
+        let from = From { service, replica: to.replica, parent: span, key: to.key, factor };
+        if let Some(failed) = self.fails(from) {
+            now += failed;
+            self.close(span, service, now, |span| span.is_error = true);
+            return Answer { end: now, is_failed: true };
+        }
+        let mut is_failed = false;
+        for (index, step) in operation.steps.iter().enumerate() {
+            let from = From { key: mix(to.key, index as u64 + 1), ..from };
+            let answer = self.step(from, (to.operation, index), step, now);
+            now = answer.end;
+            if answer.is_failed {
+                is_failed = true;
+                break;
+            }
+        }
+        self.close(span, service, now, |span| span.is_error = is_failed);
+        Answer { end: now, is_failed }
+    }
+
+    /// What a fault adds to the own work of an instance.
+    fn added_work(&self, service: usize, replica: usize, key: u64) -> Nanos {
+        let Some(fault) = self.fault else { return 0 };
+        if fault.scenario == Scenario::BiggerInput {
+            let is_bigger = Random::at(self.moment.seed, 0xb19).chance(0.5);
+            return if is_bigger && fault.service == service { fault.amount } else { 0 };
+        }
+        if !fault.strikes(service, replica) {
+            return 0;
+        }
+        match fault.scenario {
+            Scenario::OwnTime => fault.amount,
+            Scenario::Saturation => fault.amount / 2,
+            Scenario::ColdStart => fault.amount / 3 * 2,
+            Scenario::LockWait => {
+                let share = Random::at(key, 0x10c).between(0.2, 1.8);
+                (fault.amount as f64 * share) as Nanos
+            }
+            _ => 0,
+        }
+    }
+
+    /// How long the struck service takes to fail now.
+    fn fails(&mut self, at: From) -> Option<Nanos> {
+        let fault = self.fault.filter(|fault| fault.strikes(at.service, at.replica))?;
+        let is_failing = match fault.scenario {
+            // The key of a second attempt is marked by its caller.
+            Scenario::Retry => at.key & 1 == 0 && at.parent != 1,
+            Scenario::RetryStorm => self.failures < 4 && at.parent != 1,
+            _ => false,
+        };
+        self.failures += usize::from(is_failing);
+        is_failing.then_some(fault.amount)
+    }
+
+    fn step(&mut self, from: From, at: (usize, usize), step: &'s Step, now: Nanos) -> Answer {
+        let done = |end| Answer { end, is_failed: false };
+        match step {
+            Step::Work(latency) => done(now + Self::work(from, latency)),
+            Step::Inside(latency) => {
+                let end = now + Self::work(from, latency);
+                let span =
+                    self.open((from.service, from.replica), Kind::Internal, "prepare", from.parent, now);
+                self.close(span, from.service, end, |_| {});
+                done(end)
+            }
+            Step::Call(call) => self.repeated(from, at, call, now),
+            Step::Together(calls) => {
+                let in_a_row = self.strikes_step(Scenario::LostConcurrency, from, at).is_some();
+                let (mut end, mut begin, mut is_failed) = (now, now, false);
+                for (index, call) in calls.iter().enumerate() {
+                    let from = From { key: mix(from.key, 0x200 + index as u64), ..from };
+                    let answer = self.call(from, call, begin);
+                    end = end.max(answer.end);
+                    is_failed |= answer.is_failed;
+                    if in_a_row {
+                        begin = end;
+                    }
+                }
+                Answer { end, is_failed }
+            }
+            Step::Aside(call) => {
+                self.call(from, call, now);
+                done(now + 20_000)
+            }
+            Step::Publish(call) => {
+                self.publish(from, call, now);
+                done(now + 500_000)
+            }
+            Step::Query { database, latency } => {
+                let mut end = self.query(from, Peer::Database(*database), latency, now);
+                if let Some(fault) = self.strikes_step(Scenario::ExtraCalls, from, at) {
+                    for number in 0..fault.amount.min(150) {
+                        let again = From { key: mix(from.key, 0x1000 + number), ..from };
+                        end = self.query(again, Peer::Database(*database), latency, end);
+                    }
+                }
+                done(end)
+            }
+            Step::Cached { hits, latency, database, miss } => {
+                let hits = match (
+                    self.strikes_step(Scenario::NewPath, from, at),
+                    self.strikes_step(Scenario::CacheRatio, from, at),
+                ) {
+                    (Some(_), _) => 0.0,
+                    (_, Some(_)) => hits * 0.1,
+                    _ => *hits,
+                };
+                let end = self.query(from, Peer::Cache, latency, now);
+                if Random::at(from.key, 0xcac).chance(hits) {
+                    return done(end);
+                }
+                let missed = From { key: mix(from.key, 0xcad), ..from };
+                done(self.query(missed, Peer::Database(*database), miss, end))
+            }
+        }
+    }
+
+    fn work(from: From, latency: &Latency) -> Nanos {
+        (latency.draw(&mut Random::at(from.key, 0x303)) as f64 * from.factor) as Nanos
+    }
+
+    fn query(&mut self, from: From, peer: Peer, latency: &Latency, now: Nanos) -> Nanos {
+        let mut end = now + latency.draw(&mut Random::at(from.key, 0x404)) + 1_000;
+        if let (Some(fault), Peer::Database(database)) = (self.fault, peer) {
+            let is_slow = match fault.scenario {
+                Scenario::Dependency => fault.strikes(from.service, from.replica) && fault.other == database,
+                Scenario::SharedDatabase => fault.other == database,
+                _ => false,
+            };
+            end += if is_slow { fault.amount } else { 0 };
+        }
+        let name = if peer == Peer::Cache { "GET" } else { "SELECT" };
+        let span = self.open((from.service, from.replica), Kind::Client, name, from.parent, now);
+        self.close(span, from.service, end, |span| span.peer = peer);
+        end
+    }
+
+    /// A call, as often as a fault has it made.
+    fn repeated(&mut self, from: From, at: (usize, usize), call: &Call, now: Nanos) -> Answer {
+        if let Some(fault) = self.strikes_step(Scenario::Fallback, from, at) {
+            let latency = Latency { median: fault.amount as f64, sigma: 0.1, tail: 0.0 };
+            let end = self.query(from, Peer::Database(fault.other), &latency, now);
+            return Answer { end, is_failed: false };
+        }
+        let mut answer = self.call(from, call, now);
+        if let Some(fault) = self.strikes_step(Scenario::ExtraCalls, from, at) {
+            for number in 0..fault.amount.min(150) {
+                let again = From { key: mix(from.key, 0x1000 + number), ..from };
+                answer = self.call(again, call, answer.end);
+            }
+        }
+        answer
+    }
+
+    /// A call with its further attempts.
+    fn call(&mut self, from: From, call: &Call, now: Nanos) -> Answer {
+        let callee = self.system.operations[call.operation].service;
+        let attempts = match self.fault.map(|fault| fault.scenario) {
+            Some(Scenario::Retry) => call.attempts.max(2),
+            Some(Scenario::RetryStorm) => 3,
+            _ => call.attempts,
+        };
+        let mut now = now;
+        for attempt in 0..attempts {
+            let key = mix(from.key, 0x500 + attempt as u64) & !1 | u64::from(attempt > 0);
+            let from = From { key, ..from };
+            let answer = self.attempt(from, callee, call, now);
+            if !answer.is_failed || attempt + 1 == attempts {
+                return answer;
+            }
+            // The time until the next attempt is the caller's own.
+            now = answer.end + 200_000;
+        }
+        Answer { end: now, is_failed: true }
+    }
+
+    fn attempt(&mut self, from: From, callee: usize, call: &Call, now: Nanos) -> Answer {
+        let (span, answer) = self.exchange(from, callee, call.operation, now);
+        let Some(after) = call.hedge_after.filter(|after| answer.end > now + after) else {
+            self.end_call(span, from, callee, answer);
+            return answer;
+        };
+        let hedge = From { key: mix(from.key, 0x4ed) | 1, ..from };
+        let (second, other) = self.exchange(hedge, callee, call.operation, now + after);
+        let end = answer.end.min(other.end);
+        let first = if answer.end <= other.end { answer } else { other };
+        self.end_call(span, from, callee, Answer { end, ..answer });
+        self.end_call(second, from, callee, Answer { end, ..other });
+        first
+    }
+
+    fn end_call(&mut self, span: u64, from: From, callee: usize, answer: Answer) {
+        self.close(span, from.service, answer.end, |span| {
+            span.peer = Peer::Service(callee);
+            span.is_error = answer.is_failed;
+        });
+    }
+
+    /// Sends a request and waits for its answer. The client span is left open.
+    fn exchange(&mut self, from: From, callee: usize, operation: usize, now: Nanos) -> (u64, Answer) {
+        let name: &'s str = match self.system.services[from.service].style {
+            Style::Http => "GET",
+            Style::OldHttp => "HTTP GET",
+            Style::Rpc => &self.system.operations[operation].name,
+        };
+        let span = self.open((from.service, from.replica), Kind::Client, name, from.parent, now);
+        let mut random = Random::at(from.key, 0x606);
+        let replica = self.replica(callee, from.key);
+        let mut begin = now + self.system.hop.draw(&mut random);
+        let back = self.system.hop.draw(&mut random) + self.added_waiting(from, callee);
+        if let Some(fault) = self.strikes(Scenario::Timeout, callee, replica) {
+            if fault.seed_bit() {
+                // It came through, and was answered when nobody listened any more.
+                let to = To { operation, replica, kind: Kind::Server, parent: span, key: from.key };
+                let span = self.open(
+                    (callee, replica),
+                    to.kind,
+                    &self.system.operations[operation].name,
+                    span,
+                    begin,
+                );
+                self.close(span, callee, begin + fault.amount * 3 / 2, |_| {});
+            }
+            self.close(span, from.service, now + fault.amount, |span| {
+                span.is_error = true;
+                span.peer = Peer::Service(callee);
+            });
+            // Its caller does without.
+            return (span, Answer { end: now + fault.amount, is_failed: false });
+        }
+        begin += self.added_wait(callee, replica);
+        let to = To { operation, replica, kind: Kind::Server, parent: span, key: from.key };
+        let Some(proxy) = self.system.proxy_of(callee) else {
+            let answer = self.serve(to, begin);
+            return (span, Answer { end: answer.end + back, ..answer });
+        };
+        // The proxy stands before the queue of its service.
+        let arrived = now + (begin - now) / 4;
+        let name = &self.system.operations[operation].name;
+        let server = self.open((proxy, replica), Kind::Server, name, span, arrived);
+        let client = self.open((proxy, replica), Kind::Client, name, server, arrived + 50_000);
+        let answer = self.serve(To { parent: client, ..to }, begin.max(arrived + 60_000));
+        self.close(client, proxy, answer.end + 30_000, |span| span.peer = Peer::Service(callee));
+        self.close(server, proxy, answer.end + 60_000, |_| {});
+        (span, Answer { end: answer.end + 60_000 + back, ..answer })
+    }
+
+    /// How much longer requests wait before this instance takes them.
+    fn added_wait(&self, service: usize, replica: usize) -> Nanos {
+        let Some(fault) = self.fault.filter(|fault| fault.strikes(service, replica)) else { return 0 };
+        match fault.scenario {
+            Scenario::NetworkQueue => fault.amount,
+            Scenario::Saturation => fault.amount / 4,
+            Scenario::ColdStart => fault.amount / 3,
+            _ => 0,
+        }
+    }
+
+    /// How much longer this caller waits, whoever it calls or this callee alone.
+    fn added_waiting(&self, from: From, callee: usize) -> Nanos {
+        let Some(fault) = self.fault.filter(|fault| fault.strikes(from.service, from.replica)) else {
+            return 0;
+        };
+        match fault.scenario {
+            Scenario::Saturation => fault.amount / 4,
+            Scenario::PoolWait if fault.other == callee => fault.amount,
+            _ => 0,
+        }
+    }
+
+    fn publish(&mut self, from: From, call: &Call, now: Nanos) {
+        let callee = self.system.operations[call.operation].service;
+        let sent =
+            self.open((from.service, from.replica), Kind::Producer, "orders publish", from.parent, now);
+        self.close(sent, from.service, now + 500_000, |span| span.peer = Peer::Service(callee));
+        let replica = self.replica(callee, from.key);
+        let waited = Latency { median: 5e6, sigma: 0.8, tail: 0.02 }.draw(&mut Random::at(from.key, 0x707));
+        let to = To { operation: call.operation, replica, kind: Kind::Consumer, parent: sent, key: from.key };
+        self.serve(to, now + waited);
+    }
+}
+
+impl Fault {
+    /// One of two variants of a fault, by where it is.
+    fn seed_bit(&self) -> bool {
+        self.amount.is_multiple_of(2)
+    }
+}
