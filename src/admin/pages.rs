@@ -158,7 +158,7 @@ pub(super) mod testing {
         let mut config = Config::default();
         config.sample.healthy = 0.5;
         let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
-        Pipeline::new(&config, Limits { held: 1 << 30, baseline: 1 << 20 }, 1, metrics)
+        Pipeline::new(&config, Limits { held: 1 << 30, baseline: 1 << 20, tables: 1 << 20 }, 1, metrics)
     }
 
     /// `web` asks `db`; 60 traces of 100 ms, then one in which `db` takes a second longer.
