@@ -104,7 +104,7 @@ impl Case {
 
     /// Sends its traffic through a pipeline.
     pub fn judge(&self, metrics: &Arc<Metrics>) -> Judged {
-        let limits = Limits { held: 256 << 20, baseline: 64 << 20 };
+        let limits = Limits { held: 256 << 20, baseline: 64 << 20, tables: 32 << 20 };
         let pipeline = Pipeline::new(&Config::default(), limits, 1, Arc::clone(metrics));
         let mut sender =
             Sender { pipeline, clock: 0, batch: Batch::default(), request: Vec::new(), spans: 0 };
@@ -121,7 +121,7 @@ impl Case {
             sender.send(&self.system, self.id(number), &request, start, &mut |_| {});
         }
         sender.pipeline.decide_all(sender.clock, &mut |_| {});
-        sender.pipeline.trust_learned();
+        sender.pipeline.trust_learned(sender.clock);
         sender.pipeline.tick(sender.clock);
 
         let medians: Vec<f64> = normal.iter_mut().map(|durations| median(durations)).collect();
