@@ -266,10 +266,12 @@ impl Route {
             Some(fixed) => return (fixed, Basis::Fixed),
             None => {}
         }
-        if let Some(own) = shape.and_then(|shape| self.shapes.threshold(shape, now, &self.learning)) {
+        let of_route = self.durations.threshold();
+        if let Some(own) = shape.and_then(|shape| self.shapes.threshold(shape, of_route, now, &self.learning))
+        {
             return (SlowRule::Above(own), Basis::Shape);
         }
-        match self.durations.threshold() {
+        match of_route {
             Some(threshold) => (SlowRule::Above(threshold), Basis::Route),
             None => (SlowRule::Learning, Basis::Learning),
         }
@@ -282,7 +284,7 @@ impl Route {
     /// Whether a duration would be slow in one shape of this route and not in another.
     pub(super) fn depends_on_shape(&self, now: Nanos, duration: Nanos) -> bool {
         let Some(threshold) = self.durations.threshold() else { return false };
-        self.shapes.disagree(duration > threshold, duration, now, &self.learning)
+        self.shapes.disagree(duration, threshold, now, &self.learning)
     }
 
     /// Whether learning looks at a trace.
@@ -315,7 +317,7 @@ impl Route {
             basis,
             threshold,
             traces: self.traces,
-            shapes: self.shapes.reports(now, &self.learning),
+            shapes: self.shapes.reports(self.durations.threshold(), now, &self.learning),
         }
     }
 

@@ -13,6 +13,10 @@ const SHARE_HALF_LIFE: Nanos = 120_000_000_000;
 /// Shares are counted in millionths.
 const WHOLE: u64 = 1_000_000;
 
+/// So many traces of the usual shares are supposed beside the recent ones: after a pause, or where traffic is thin, the
+/// first trace or two of a shape are no surge.
+const SUPPOSED_TRACES: f64 = MIN_BUCKET_TRACES as f64;
+
 /// The shapes of one route, in the order in which they were first seen.
 #[derive(Debug, Default)]
 pub(super) struct Shapes {
@@ -115,31 +119,48 @@ impl Shapes {
         self.opened_at = Some(now);
     }
 
-    /// A shape's own threshold, unless it is too young, or too frequent now to be itself: a cache outage turns every
-    /// trace into the "miss" shape, and that is slow.
-    pub(super) fn threshold(&self, hash: u64, now: Nanos, learning: &Learning) -> Option<Nanos> {
+    /// A shape's own threshold, where it stands in for that of its route, `of_route`: unless the shape is too young, or
+    /// too frequent now to be itself. A cache outage turns every trace into the "miss" shape, and that is slow; a
+    /// surge of a shape faster than its route excuses none of its traces.
+    pub(super) fn threshold(
+        &self,
+        hash: u64,
+        of_route: Option<Nanos>,
+        now: Nanos,
+        learning: &Learning,
+    ) -> Option<Nanos> {
         let shape = self.known.iter().find(|shape| shape.hash == hash)?;
-        self.own_threshold(shape, now, learning)
+        self.own_threshold(shape, of_route, now, learning)
     }
 
-    /// Whether a shape of its own calls `duration` slow where the route does not, or the other way round.
-    pub(super) fn disagree(&self, is_slow: bool, duration: Nanos, now: Nanos, learning: &Learning) -> bool {
+    /// Whether a shape of its own calls `duration` slow where its route does not, or the other way round.
+    pub(super) fn disagree(&self, duration: Nanos, of_route: Nanos, now: Nanos, learning: &Learning) -> bool {
         self.known.iter().any(|shape| {
             // Whether its threshold counts takes longer to say than what it would say.
-            shape.durations.threshold().is_some_and(|threshold| (duration > threshold) != is_slow)
-                && self.own_threshold(shape, now, learning).is_some()
+            let would_be_slow = shape.durations.threshold().is_some_and(|threshold| duration > threshold);
+            would_be_slow != (duration > of_route)
+                && self.own_threshold(shape, Some(of_route), now, learning).is_some()
         })
     }
 
-    fn own_threshold(&self, shape: &Shape, now: Nanos, learning: &Learning) -> Option<Nanos> {
+    fn own_threshold(
+        &self,
+        shape: &Shape,
+        of_route: Option<Nanos>,
+        now: Nanos,
+        learning: &Learning,
+    ) -> Option<Nanos> {
         let is_old = shape.is_trusted || now.saturating_sub(shape.since) >= learning.accept_after;
-        if !is_old {
-            return None;
-        }
-        let recent = self.recent_share(shape, now);
-        let is_surging =
-            shape.usual_share.is_some_and(|usual| recent >= 2.0 * usual && recent >= usual + 0.1);
-        if is_surging { None } else { shape.durations.threshold() }
+        let own = shape.durations.threshold().filter(|_| is_old)?;
+        let is_lower = of_route.is_some_and(|of_route| own < of_route);
+        (is_lower || !self.is_surging(shape, now)).then_some(own)
+    }
+
+    fn is_surging(&self, shape: &Shape, now: Nanos) -> bool {
+        let Some(usual) = shape.usual_share else { return false };
+        let supposed = SUPPOSED_TRACES * usual;
+        let recent = (shape.recent.at(now) + supposed) / (self.recent.at(now) + SUPPOSED_TRACES);
+        recent >= 2.0 * usual && recent >= usual + 0.1
     }
 
     fn recent_share(&self, shape: &Shape, now: Nanos) -> f64 {
@@ -154,13 +175,18 @@ impl Shapes {
     }
 
     /// What is known of each.
-    pub(super) fn reports(&self, now: Nanos, learning: &Learning) -> Vec<ShapeReport> {
+    pub(super) fn reports(
+        &self,
+        of_route: Option<Nanos>,
+        now: Nanos,
+        learning: &Learning,
+    ) -> Vec<ShapeReport> {
         let report = |shape: &Shape| ShapeReport {
             shape: shape.hash,
             traces: shape.traces,
             threshold: shape.durations.threshold(),
             share: self.recent_share(shape, now),
-            is_judged_by_own: self.own_threshold(shape, now, learning).is_some(),
+            is_judged_by_own: self.own_threshold(shape, of_route, now, learning).is_some(),
         };
         self.known.iter().map(report).collect()
     }

@@ -221,6 +221,32 @@ fn a_shape_that_suddenly_is_everywhere_is_judged_by_the_route() {
 }
 
 #[test]
+fn the_first_traces_of_a_shape_after_a_pause_are_no_surge() {
+    let slow = config::Slow {
+        learned: config::Learned { percentile: 80.0, ..config::Learned::default() },
+        ..config::Slow::default()
+    };
+    let mut case = Case::new(&slow);
+    two_shapes(&mut case, 0..70);
+    for n in 0..3 {
+        let after_a_night = case.judge((70 + 720) * 60 * SECOND + n, "page", 400 * MILLI, 1);
+        assert_eq!(after_a_night.decided, Decided::Healthy, "trace {n}");
+    }
+}
+
+#[test]
+fn a_surge_of_a_fast_shape_excuses_none_of_its_traces() {
+    let mut case = Case::new(&config::Slow::default());
+    for n in 0..70 * 60 {
+        let (millis, shape) = if n % 10 == 0 { (20, 1) } else { (400, 0) };
+        case.judge(n * SECOND, "page", millis * MILLI, shape);
+    }
+    let surge = 70 * 60..75 * 60;
+    let decided: Vec<_> = surge.map(|n| case.judge(n * SECOND, "page", 100 * MILLI, 1).decided).collect();
+    assert!(decided.iter().all(|decided| *decided == Decided::Slow));
+}
+
+#[test]
 fn learning_looks_at_a_bounded_share_of_the_traffic() {
     let mut case = Case::new(&fixed(300));
     let mut looked = [0; 10];
