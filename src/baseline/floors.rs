@@ -68,6 +68,11 @@ pub(crate) struct Floors {
 }
 
 impl Floors {
+    /// Whether there are enough references for percentiles; of fewer, what is normal is a guess.
+    pub(crate) fn are_known(&self) -> bool {
+        self.count >= ENOUGH
+    }
+
     pub(crate) fn of<'p>(ring: impl Iterator<Item = &'p Past> + Clone) -> Self {
         let count = ring.clone().count();
         let mut rows: Vec<PastRow> = ring.clone().flat_map(|past| past.rows.iter().copied()).collect();

@@ -96,10 +96,13 @@ impl<'a> Evidence<'a> {
         if margin < LEAST_MARGIN {
             return Judgement::Abstain(self.or_skew(Reason::Tie));
         }
-        // What the attribute `root_cause.share` will say has to bear the name out as well.
+        // The share is of what is above normal. Of the time added in all, which `root_cause.share` states, much can be
+        // ordinary; but where nobody knows yet what is normal, that must bear the name out too.
         let stated =
             ratio(u64::try_from(top.delta.max(0)).unwrap_or(u64::MAX).min(self.added()), self.added());
-        if share.min(stated) < self.minimum_share || coverage < LEAST_COVERAGE {
+        let is_normal_known = self.references.floors.are_known();
+        let least_stated = if is_normal_known { LEAST_COVERAGE } else { self.minimum_share };
+        if share < self.minimum_share || coverage < LEAST_COVERAGE || stated < least_stated {
             return Judgement::Abstain(self.or_skew(Reason::Diffuse));
         }
         Judgement::Name(top, self.confidence(top, share))

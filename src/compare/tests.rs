@@ -339,9 +339,18 @@ fn six_callees(x: i64, others: i64) -> TraceSpec {
 }
 
 #[test]
-fn a_name_is_given_only_when_the_share_that_is_written_bears_it_out() {
+fn of_few_references_a_name_needs_most_of_all_the_added_time() {
     // Only x is beyond its floor. It has 80 of 175 ms; with 100 of 195 ms it has more than half.
     let fast = six_callees(100, 100);
     assert_eq!(reason_of(&verdict_of(std::slice::from_ref(&fast), &six_callees(180, 119))), Reason::Diffuse);
     check(&fast, &six_callees(200, 119), "x", Category::OwnTime, 100.0);
+}
+
+#[test]
+fn where_it_is_known_what_is_normal_a_name_needs_most_of_what_is_not() {
+    let mut fast = vec![six_callees(100, 100); 30];
+    fast.extend([six_callees(100, 119), six_callees(100, 119)]);
+    let verdict = verdict_of(&fast, &six_callees(180, 119));
+    assert_eq!(culprit_of(&verdict).service, "x");
+    assert!((culprit_of(&verdict).share - 80.0 / 175.0).abs() < 1e-9);
 }
