@@ -6,6 +6,7 @@ mod calls;
 mod causes;
 mod column;
 pub(crate) mod comparer;
+mod confidence;
 mod culprit;
 mod dependency;
 mod edges;
