@@ -74,19 +74,22 @@ fn only_entry_below(heads: &[&SpanHead], root: usize) -> Option<usize> {
             children.entry(parent).or_default().push(index);
         }
     }
-    let mut found = None;
+    let mut found: Option<SpanId> = None;
     let mut open = vec![root];
     while let Some(index) = open.pop() {
         // Taken out, so that a circle of parents, or two spans of one id, are walked once.
         for child in children.remove(&heads.get(index)?.span_id).unwrap_or_default() {
-            if !heads.get(child)?.kind.is_entry() {
+            let head = heads.get(child)?;
+            if !head.kind.is_entry() {
                 open.push(child);
-            } else if found.replace(child).is_some() {
+            } else if found.replace(head.span_id).is_some_and(|other| other != head.span_id) {
                 return None;
             }
         }
     }
-    found
+    // It may have come twice.
+    let found = found?;
+    longest(heads, |head| head.span_id == found && head.kind.is_entry())
 }
 
 #[cfg(test)]
@@ -134,6 +137,7 @@ mod tests {
         check(&[(1, 0, Kind::Client, 0, 9), (2, 1, Kind::Server, 0, 3), (3, 1, Kind::Server, 4, 8)], 0);
         check(&[(1, 0, Kind::Client, 0, 9), (2, 1, Kind::Server, 0, 9), (3, 2, Kind::Server, 1, 8)], 1);
         check(&[(1, 0, Kind::Client, 0, 9)], 0);
+        check(&[(1, 0, Kind::Client, 0, 9), (2, 1, Kind::Server, 1, 7), (2, 1, Kind::Server, 1, 8)], 2);
     }
 
     #[test]
