@@ -106,7 +106,13 @@ fn answers(nodes: &Column<Node>) -> Column<Answer> {
     // Callers stand before those they call, so from the back each is complete when it is reached.
     for number in (1..nodes.length()).rev() {
         let node = &nodes[number];
-        let below = if node.is_remote { Answer::One(node.service) } else { answers[number] };
+        // Whoever takes a message from its broker has no part in how long sending it takes.
+        let is_message = node.kind == Kind::Consumer || nodes[node.caller].kind == Kind::Producer;
+        let below = match answers[number] {
+            _ if is_message => Answer::Nobody,
+            _ if node.is_remote => Answer::One(node.service),
+            answer => answer,
+        };
         let so_far = answers[node.caller];
         answers[node.caller] = match (so_far, below) {
             (Answer::Nobody, other) | (other, Answer::Nobody) => other,
