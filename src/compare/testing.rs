@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::comparer::{Settings, verdict};
+use super::analysis::Analysis;
+use super::blame::{self, Findings};
+use super::comparer::{Comparer, Settings, verdict_on};
 use super::judge::Slower;
 use super::{Culprit, Outcome, Verdict};
 use crate::assemble::Trace;
 use crate::baseline::floors::{Floors, Past};
 use crate::baseline::{Linked, References};
-use crate::compare::analysis::Analysis;
-use crate::decide::entry;
+use crate::config::Config;
+use crate::decide::{RouteId, entry};
 use crate::otlp::span::{Kind, SpanView};
 use crate::otlp::wire::{put_bytes, put_fixed64, put_uint};
 use crate::otlp::{SpanId, TraceId};
@@ -147,28 +149,88 @@ pub(crate) fn span_id(id: u64) -> SpanId {
     SpanId::from_slice(&id.to_be_bytes()).expect("not zero")
 }
 
-/// The verdict on `slow`, with traces like `fast` as references and the first of them linked.
-pub(crate) fn verdict_of(fast: &[TraceSpec], slow: &TraceSpec) -> Verdict {
+/// All that came of one comparison.
+#[derive(Debug)]
+pub(crate) struct Compared {
+    pub(crate) verdict: Verdict,
+    pub(crate) findings: Findings,
+    /// Nanoseconds that the slow entry span lasted longer than the linked one.
+    pub(crate) added: i128,
+}
+
+impl Compared {
+    /// What the linked trace and the slow one differ by, by service, in nanoseconds; nothing is left out.
+    pub(crate) fn deltas(&self) -> BTreeMap<String, i128> {
+        let mut deltas = BTreeMap::new();
+        for service in &self.findings.services {
+            *deltas.entry(service.name.clone()).or_default() += service.delta;
+        }
+        deltas
+    }
+}
+
+/// Compares `slow` with traces like `fast`, the first of them linked; `None` where an entry span has no valid times.
+pub(crate) fn compared(fast: &[TraceSpec], slow: &TraceSpec) -> Option<Compared> {
     let slow = slow.build(200);
-    let entry_of = |trace: &Trace| entry::find(trace).expect("has spans").span;
-    let analysis = Analysis::of(&slow, entry_of(&slow)).expect("valid times");
     let fast: Vec<Trace> = (1..).zip(fast).map(|(id, spec)| spec.build(id)).collect();
-    let analysed: Vec<Analysis<'_>> =
-        fast.iter().map(|trace| Analysis::of(trace, entry_of(trace)).expect("valid times")).collect();
+    compared_traces(&fast, &slow)
+}
+
+/// The same, of traces in hand.
+pub(crate) fn compared_traces(fast: &[Trace], slow: &Trace) -> Option<Compared> {
+    let slow = analysis(slow)?;
+    let analysed: Vec<Analysis<'_>> = fast.iter().map(analysis).collect::<Option<_>>()?;
     let pasts: Vec<Past> = analysed.iter().map(|analysis| Past::of(&analysis.ledger)).collect();
     let (trace, first) = (&fast[0], &analysed[0]);
     let linked = Linked::new(0, trace.clone().into(), entry_of(trace), first).expect("has an entry");
     let references = References {
         linked: linked.into(),
         floors: Floors::of(pasts.iter()).into(),
-        likeness: first.shape.jaccard(&analysis.shape),
+        likeness: first.shape.jaccard(&slow.shape),
     };
-    verdict(
-        &analysis,
-        &references,
-        None,
-        Settings { slower: Slower::Surely, minimum_share: 0.5, threshold: 0 },
-    )
+    let settings = Settings { slower: Slower::Surely, minimum_share: 0.5, threshold: 0 };
+    let findings = blame::findings(&slow.ledger, &first.ledger, &references.floors, None);
+    let verdict = verdict_on(&slow, &references, &findings, settings);
+    let added = i128::from(slow.ledger.duration) - i128::from(first.ledger.duration);
+    Some(Compared { verdict, findings, added })
+}
+
+/// `None` where the entry span has no valid times.
+pub(crate) fn analysis(trace: &Trace) -> Option<Analysis<'_>> {
+    Analysis::of(trace, entry_of(trace))
+}
+
+fn entry_of(trace: &Trace) -> usize {
+    entry::find(trace).expect("has spans").span
+}
+
+/// The verdict on `slow`, with traces like `fast` as references and the first of them linked.
+pub(crate) fn verdict_of(fast: &[TraceSpec], slow: &TraceSpec) -> Verdict {
+    compared(fast, slow).expect("valid times").verdict
+}
+
+/// The same as `run` finds it: traces like `fast`, one a second, then some like those of `lately` at once.
+pub(crate) fn verdict_in_traffic(fast: &[TraceSpec], lately: &[TraceSpec], slow: &TraceSpec) -> Verdict {
+    const SECOND: u64 = 1_000_000_000;
+    const NORMAL: u8 = 24;
+    let config = Config::default();
+    let comparer = Comparer::new(&config.compare, &config.baseline, &config.slow.learned, 64 << 20);
+    let mut now = EPOCH;
+    let learn = |now, id: u8, spec: &TraceSpec, is_reference| {
+        let trace = spec.build(id);
+        comparer.learn(now, RouteId::OTHER, &trace, entry_of(&trace), is_reference);
+    };
+    for (id, spec) in (1..=NORMAL).zip(fast.iter().cycle()) {
+        now += SECOND;
+        learn(now, id, spec, true);
+    }
+    comparer.trust(now);
+    now += SECOND;
+    for (id, spec) in (100..).zip(lately) {
+        learn(now, id, spec, false);
+    }
+    let slow = slow.build(200);
+    comparer.compare(now, RouteId::OTHER, &slow, entry_of(&slow), SECOND)
 }
 
 /// The culprit of a verdict that has one.

@@ -1,5 +1,8 @@
 //! The worked examples of the specification, with its numbers.
 
+mod invariants;
+mod programs;
+
 use super::testing::{TraceSpec, culprit_of, span_id, verdict_of};
 use super::*;
 use crate::otlp::span::Kind;

@@ -306,6 +306,7 @@ prop_compose! {
 }
 
 proptest! {
+    /// (25) of the invariants of a verdict; the others are in `compare`.
     #[test]
     fn a_body_stays_as_it_was_with_ours_behind_it_and_a_second_write_changes_nothing(
         all in prop::collection::vec(any_span(), 1..6),
