@@ -167,7 +167,7 @@ impl Baseline {
     pub(crate) fn references(&mut self, shape: &ShapeSet) -> Option<References> {
         let linked = self.linked.clone()?;
         let floors = Arc::clone(self.floors.get_or_insert_with(|| Arc::new(Floors::of(self.ring.iter()))));
-        Some(References { linked, floors, likeness: self.shape.jaccard(shape) })
+        Some(References { linked, floors, likeness: self.shape.likeness(shape) })
     }
 
     /// It counts as having learned at `now`.

@@ -152,7 +152,7 @@ fn references(fast: &[Found], slow: &Analysis<'_>) -> Result<References, Failure
     let mut analysed = Vec::new();
     for found in fast {
         let analysis = Analysis::of(&found.trace, found.entry).ok_or_else(|| no_times(found))?;
-        analysed.push((analysis.shape.jaccard(&slow.shape), analysis));
+        analysed.push((analysis.shape.likeness(&slow.shape), analysis));
     }
     let likeness = analysed.iter().map(|(likeness, _)| *likeness).fold(0.0, f64::max);
     let alike = || analysed.iter().filter(|(other, _)| *other >= likeness).map(|(_, analysis)| analysis);

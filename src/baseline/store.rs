@@ -166,7 +166,7 @@ impl Route {
         let alive = self.shapes.iter_mut().map(|(_, baseline)| baseline);
         let nearest = alive
             .filter(|baseline| baseline.latest() >= oldest)
-            .map(|baseline| (baseline.shape().jaccard(shape), baseline))
+            .map(|baseline| (baseline.shape().likeness(shape), baseline))
             // Of equally near ones the fuller.
             .max_by(|(a, one), (b, other)| a.total_cmp(b).then(one.count().cmp(&other.count())));
         match nearest {

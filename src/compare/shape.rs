@@ -15,7 +15,12 @@ pub fn shape(trace: &Trace, entry: usize) -> Shape {
 
 /// The calls that a shape stands for, so that two shapes can be likened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ShapeSet(Vec<u64>);
+pub(crate) struct ShapeSet {
+    /// Ordered hashes.
+    calls: Vec<u64>,
+    /// How many calls failed and have no answer, so that nobody knows which of the others they would have been.
+    failed: usize,
+}
 
 impl ShapeSet {
     /// More different calls than this are not told apart.
@@ -25,11 +30,19 @@ impl ShapeSet {
         let nodes = &tree.nodes;
         let mut is_inside = super::column::Column::with_capacity(nodes.as_slice().len());
         let mut calls = Vec::new();
+        let mut failed = 0;
+        let mut is_answered = super::column::Column::filled(false, nodes.as_slice().len());
+        for node in nodes.iter().skip(1).filter(|node| node.is_remote) {
+            is_answered[node.caller] = true;
+        }
         for number in 0..nodes.length() {
             let node = &nodes[number];
             let caller = &nodes[node.caller];
             let around = number == 0 || is_inside[node.caller];
             is_inside.push(around && !node.is_remote);
+            if is_inside[number] && node.kind == Kind::Client && node.is_error && !is_answered[number] {
+                failed += 1;
+            }
             // Whether a message has been worked on by now says nothing about the request.
             let is_message = caller.kind == Kind::Producer || node.kind == Kind::Consumer;
             if number != 0 && around && node.is_remote && !is_message {
@@ -39,22 +52,24 @@ impl ShapeSet {
         calls.sort_unstable();
         calls.dedup();
         calls.truncate(Self::LIMIT);
-        Self(calls)
+        Self { calls, failed }
     }
 
     pub(crate) fn shape(&self) -> Shape {
-        Shape(hash_of(&self.0))
+        Shape(hash_of(&self.calls))
     }
 
-    /// How alike two sets are: the size of what they share over the size of both together, 0..=1.
-    pub(crate) fn jaccard(&self, other: &Self) -> f64 {
-        let shared = self.0.iter().filter(|call| other.0.binary_search(call).is_ok()).count();
-        let together = self.0.len() + other.0.len() - shared;
-        if together == 0 { 1.0 } else { shared as f64 / together as f64 }
+    /// How like a reference of this shape a slow trace of that one is: the size of what both call over the size of
+    /// what either calls, 0..=1. A call of the slow trace that failed without an answer stands for one that it lacks.
+    pub(crate) fn likeness(&self, slow: &Self) -> f64 {
+        let shared = self.calls.iter().filter(|call| slow.calls.binary_search(call).is_ok()).count();
+        let together = self.calls.len() + slow.calls.len() - shared;
+        let stands_for = slow.failed.min(self.calls.len() - shared);
+        if together == 0 { 1.0 } else { (shared + stands_for) as f64 / together as f64 }
     }
 
     /// Bytes on the heap.
     pub(crate) fn size(&self) -> usize {
-        self.0.capacity() * size_of::<u64>()
+        self.calls.capacity() * size_of::<u64>()
     }
 }

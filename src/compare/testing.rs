@@ -186,7 +186,7 @@ pub(crate) fn compared_traces(fast: &[Trace], slow: &Trace) -> Option<Compared> 
     let references = References {
         linked: linked.into(),
         floors: Floors::of(pasts.iter()).into(),
-        likeness: first.shape.jaccard(&slow.shape),
+        likeness: first.shape.likeness(&slow.shape),
     };
     let settings = Settings { slower: Slower::Surely, minimum_share: 0.5, threshold: 0 };
     let findings = blame::findings(&slow.ledger, &first.ledger, &references.floors, None);
