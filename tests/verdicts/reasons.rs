@@ -1,0 +1,198 @@
+//! Every reason for silence, and what is said instead of a name.
+
+use laggard::compare::{Outcome, Reason};
+
+use super::rig::{Sidecar, compared};
+
+const FAST: &str = "
+    web      server /cart 0..100
+      web    client cart  10..90
+        cart server /cart 12..88";
+const SLOW: &str = "
+    web      server /cart 0..400
+      web    client cart  10..390
+        cart server /cart 12..388";
+
+struct Case {
+    reason: Reason,
+    fast: &'static str,
+    slow: &'static str,
+    /// What the sentence says.
+    says: &'static str,
+}
+
+/// These are found by the sidecar and by `compare` alike.
+const CASES: [Case; 7] = [
+    Case {
+        reason: Reason::NotSlower,
+        fast: "
+            web   server /cart 0..240
+              web client cart  10..230",
+        slow: "
+            web   server /cart 0..251
+              web client cart  10..241",
+        says: "not slower than its references: this trace 251 ms, fast reference 240 ms",
+    },
+    Case {
+        reason: Reason::IncompleteTrace,
+        fast: "
+            web      server /all  0..100
+              web    client cart  10..50
+                cart server /cart 12..48
+              web    client pay   50..90
+                pay  server /pay  52..88",
+        slow: "
+            web      server /all  0..400
+              web    client cart  10..350
+              web    client pay   350..390
+                pay  server /pay  352..388",
+        says: "spans are missing where it matters",
+    },
+    Case {
+        // The tie below, on clocks that are seconds apart.
+        reason: Reason::ClockSkew,
+        fast: "
+            web      server /all  0..100
+              web    client cart  10..50
+                cart server /cart 12..48
+              web    client pay   50..90
+                pay  server /pay  52..88",
+        slow: "
+            web      server /all  0..400
+              web    client cart  10..200
+                cart server /cart 12..198 clock=5000
+              web    client pay   200..390
+                pay  server /pay  202..388 clock=-5000",
+        says: "the clocks of its services differ by up to 4998 ms",
+    },
+    Case {
+        reason: Reason::UnknownService,
+        fast: "
+            web                    server /cart 0..100
+              web                  client cart  10..90
+                unknown_service:go server /cart 12..88",
+        slow: "
+            web                    server /cart 0..400
+              web                  client cart  10..390
+                unknown_service:go server /cart 12..388",
+        says: "the spans that grew carry no service.name",
+    },
+    Case {
+        reason: Reason::AsyncOnly,
+        fast: "
+            web      server   /order 0..240
+              web    producer send   10..11
+                mail consumer take   20..300",
+        slow: "
+            web      server   /order 0..251
+              web    producer send   10..11
+                mail consumer take   20..3000",
+        says: "only work that nobody waited for is slower",
+    },
+    Case {
+        reason: Reason::Tie,
+        fast: "
+            web      server /all  0..100
+              web    client cart  10..50
+                cart server /cart 12..48
+              web    client pay   50..90
+                pay  server /pay  52..88",
+        slow: "
+            web      server /all  0..400
+              web    client cart  10..200
+                cart server /cart 12..198
+              web    client pay   200..390
+                pay  server /pay  202..388",
+        says: "cart (+143 ms) and pay (+143 ms) explain it equally",
+    },
+    Case {
+        reason: Reason::Diffuse,
+        fast: "
+            web     server /all 0..100
+              a     server /a   10..30
+              b     server /b   30..50
+              c     server /c   50..70
+              d     server /d   70..90",
+        slow: "
+            web     server /all 0..500
+              a     server /a   10..150
+              b     server /b   150..270
+              c     server /c   270..380
+              d     server /d   380..490",
+        says: "no service explains most of it, a most with",
+    },
+];
+
+#[test]
+fn every_reason_that_two_traces_can_give_is_given_by_the_sidecar_in_a_sentence() {
+    for Case { reason, fast, slow, says } in CASES {
+        let verdict = Sidecar::taught(fast).verdict(slow);
+        assert_eq!(verdict.outcome, Outcome::Inconclusive(reason), "{}", verdict.explanation);
+        // The sidecar has more references than one, so what is normal, and with it how much is above, differs.
+        let words = says.split(" (").next().expect("words");
+        assert!(verdict.explanation.contains(words), "{}", verdict.explanation);
+    }
+}
+
+#[test]
+fn every_reason_that_two_traces_can_give_is_given_by_compare_in_a_sentence() {
+    for Case { reason, fast, slow, says } in CASES {
+        let (answer, _) = compared(fast, slow);
+        assert_eq!(answer["reason"], reason.as_str());
+        let explanation = answer["explanation"].as_str().expect("a sentence");
+        assert!(explanation.contains(says), "{explanation}");
+    }
+}
+
+#[test]
+fn a_slow_trace_of_a_route_without_references_has_no_baseline() {
+    let verdict = Sidecar::new().verdict(SLOW);
+    assert_eq!(verdict.outcome, Outcome::Inconclusive(Reason::NoBaseline));
+    assert_eq!(verdict.explanation, "took 400 ms; no fast trace of this route is known yet");
+}
+
+#[test]
+fn references_that_call_other_services_are_a_baseline_mismatch() {
+    let other = "
+        web     server /cart 0..400
+          a     server /a    10..100
+          b     server /b    100..200
+          c     server /c    200..300";
+    let verdict = Sidecar::taught(FAST).verdict(other);
+    assert_eq!(verdict.outcome, Outcome::Inconclusive(Reason::BaselineMismatch));
+    assert!(verdict.explanation.contains("call other services"), "{}", verdict.explanation);
+    let (answer, warnings) = compared(FAST, "shop server /cart 0..400");
+    assert_eq!(answer["reason"], "baseline_mismatch");
+    assert_eq!(warnings, "laggard: FAST and SLOW have no service in common\n");
+}
+
+#[test]
+fn a_slow_trace_without_a_root_is_incomplete() {
+    let headless = SLOW.lines().map(|line| line.replace("0..400", "0..400 parent=99"));
+    let headless = headless.collect::<Vec<_>>().join("\n");
+    assert_eq!(Sidecar::taught(FAST).reason(&headless), Reason::IncompleteTrace);
+    assert_eq!(compared(FAST, &headless).0["reason"], "incomplete_trace");
+}
+
+#[test]
+fn what_is_larger_than_any_limit_exceeds_it() {
+    let mut few_spans = Sidecar::with(|config, _| config.compare.max_spans = 2);
+    few_spans.teach("web server /cart 0..100");
+    assert_eq!(few_spans.reason(SLOW), Reason::LimitExceeded);
+    let mut few_bytes = Sidecar::with(|config, _| config.assemble.maximum_trace_size = 200);
+    assert_eq!(few_bytes.reason(SLOW), Reason::LimitExceeded);
+}
+
+#[test]
+fn what_was_decided_early_for_lack_of_memory_says_so() {
+    let mut sidecar = Sidecar::with(|_, limits| limits.held = 100 << 10);
+    let mut out = Vec::new();
+    // No root, so there is nothing to wait for but memory to run out.
+    let rootless = "cart server /cart 12..388 parent=99";
+    while out.is_empty() {
+        assert!(sidecar.accept(rootless, &mut out) < 10_000, "memory never runs out");
+    }
+    let verdict = &out[0].analysis.as_ref().expect("it is slow").verdict;
+    assert_eq!(verdict.outcome, Outcome::Inconclusive(Reason::Overload));
+    assert!(verdict.explanation.contains("decided early for lack of memory"));
+}
