@@ -5,6 +5,7 @@
 
 mod clock;
 mod memory;
+mod snapshot_file;
 mod start;
 
 use std::future::Future;
@@ -18,6 +19,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 pub use clock::Clock;
+use snapshot_file::SnapshotFile;
 pub use start::{StartError, run};
 
 use crate::admin::{self, Readiness};
@@ -39,6 +41,7 @@ pub struct App {
     clock: Clock,
     metrics: Arc<Metrics>,
     pipeline: Arc<Pipeline>,
+    snapshot: Option<SnapshotFile>,
     queue: Arc<Queue>,
     channel: Channel,
     intake: Arc<Intake>,
@@ -67,7 +70,7 @@ pub struct Ended {
 }
 
 impl App {
-    /// Binds every socket of `config`; nothing is served yet.
+    /// Binds every socket of `config` and reads back what was learned before; nothing is served yet.
     pub async fn bind(mut config: Config, budgets: Budgets, clock: Clock) -> Result<Self, StartError> {
         config.assemble.maximum_trace_size = budgets.maximum_trace_size;
         config.export.batch.max_size = budgets.max_batch_size;
@@ -83,6 +86,9 @@ impl App {
         metrics.memory_limit.set(budgets.memory_limit as f64);
         let limits = Limits { held: budgets.held, baseline: budgets.baseline, tables: budgets.tables };
         let pipeline = Arc::new(Pipeline::new(&config, limits, start::shards(), Arc::clone(&metrics)));
+        let file_limit = budgets.baseline.saturating_add(budgets.tables);
+        let snapshot = SnapshotFile::new(&config.baseline.snapshot_file, file_limit)
+            .and_then(|file| file.restore(clock.now(), &pipeline));
         let queue = Arc::new(Queue::new(budgets.queue, Arc::clone(&metrics)));
         let channel = export::channel(&config.export).map_err(StartError::Destination)?;
         let accept = accept(clock, Arc::clone(&pipeline), Arc::clone(&queue));
@@ -95,7 +101,20 @@ impl App {
         );
         let intake = Intake::new(accept, budgets.max_request_size, budgets.in_flight, Arc::clone(&metrics));
         let intake = Arc::new(intake.with_relay(relay));
-        Ok(Self { config, clock, metrics, pipeline, queue, channel, intake, grpc, http, admin, addresses })
+        Ok(Self {
+            config,
+            clock,
+            metrics,
+            pipeline,
+            snapshot,
+            queue,
+            channel,
+            intake,
+            grpc,
+            http,
+            admin,
+            addresses,
+        })
     }
 
     /// Where it listens: with port 0 in the configuration, the port that was found.
@@ -115,6 +134,7 @@ impl App {
             clock,
             metrics,
             pipeline,
+            snapshot,
             queue,
             channel,
             intake,
@@ -127,6 +147,7 @@ impl App {
         let (stop_receiving, receiving) = signal();
         let (stop_ticking, ticking) = signal();
         let (stop_exporting, exporting) = signal();
+        let (stop_saving, saving) = signal();
         let (stop_admin, administering) = signal();
         let readiness = Arc::new(Readiness::default());
         readiness.set(true);
@@ -150,6 +171,8 @@ impl App {
             unix,
             exporting.given(),
         ));
+        let saver =
+            snapshot.map(|snapshot| spawn(snapshot.keep(clock, Arc::clone(&pipeline), saving.given())));
         let exposition = {
             let (pipeline, metrics) = (Arc::clone(&pipeline), Arc::clone(&metrics));
             Arc::new(move || {
@@ -187,6 +210,10 @@ impl App {
             // A sender that never ends its request, or a destination that is away: what is held is still decided,
             // so that it is counted for what it was.
             decide_rest(clock, &pipeline, &queue);
+        }
+        stop_saving.give();
+        if let Some(saver) = saver {
+            join(saver).await;
         }
         let ended = Ended { lost_spans: queue.abandon() };
         pipeline.publish();

@@ -2,6 +2,7 @@
 //! whole trace near their median.
 
 pub(crate) mod floors;
+mod saved;
 pub(crate) mod store;
 
 use std::collections::VecDeque;
@@ -13,6 +14,7 @@ use crate::compare::ledger::Ledger;
 use crate::compare::shape::ShapeSet;
 use crate::otlp::{Nanos, SpanId};
 use floors::{Floors, Past};
+pub(crate) use saved::{Copied, SavedBaseline};
 
 /// References are taken at most so often, so that a burst does not fill the ring with one moment.
 const BETWEEN_REFERENCES: Nanos = 1_000_000_000;

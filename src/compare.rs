@@ -26,6 +26,7 @@ mod waits;
 pub use comparer::Comparer;
 pub(crate) use comparer::without_references;
 pub use shape::{Shape, shape};
+pub(crate) use tree::hash_of;
 
 use crate::otlp::{Nanos, SpanId, TraceId};
 

@@ -14,6 +14,7 @@ mod usual;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub(crate) use route::SavedRoute;
 use route::{Routes, SlowRule};
 
 pub use route::{Basis, RouteId, RouteReport};
@@ -221,6 +222,26 @@ impl Decider {
     /// Trusts every shape seen so far: what was learned comes from traffic known to be normal.
     pub fn trust_shapes(&self) {
         self.routes().trust_shapes();
+    }
+
+    /// The numbers of all routes.
+    pub(crate) fn routes_to_save(&self) -> Vec<RouteId> {
+        self.routes().ids()
+    }
+
+    /// What is written of some routes; `ids` are in order.
+    pub(crate) fn save(&self, ids: &[RouteId]) -> Vec<SavedRoute> {
+        self.routes().save(ids)
+    }
+
+    /// Whether there is a route with this number.
+    pub(crate) fn knows(&self, route: RouteId) -> bool {
+        self.routes().knows(route)
+    }
+
+    /// Takes back what was written before a restart; returns whether the route is known from then on.
+    pub(crate) fn restore(&self, now: Nanos, saved: SavedRoute) -> bool {
+        self.routes().restore(now, saved)
     }
 
     /// Bytes taken for what was learned.

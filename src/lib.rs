@@ -29,6 +29,7 @@
 //!
 //! - [`pipeline`]: assemble to enrich as one synchronous object. `run` drives it with arrivals and ticks, `replay` with
 //!   recorded requests on event time.
+//! - `snapshot`: the format of the file in which what was learned survives a restart.
 //! - [`app`]: binds, spawns, reads the clock, stops everything in the order of data flow.
 //! - [`replay`], [`compare_files`]: the two commands that read files; `input` opens these under a size limit, `formats`
 //!   reads what Jaeger, Zipkin and Tempo hand out.
@@ -75,6 +76,7 @@ pub mod pipeline;
 pub mod receive;
 pub mod replay;
 pub mod simulate;
+mod snapshot;
 pub mod telemetry;
 pub mod template;
 pub mod waterfall;

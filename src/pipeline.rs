@@ -4,6 +4,7 @@
 //! recorded requests on event time, tests with whatever time they like.
 
 mod forwarded;
+mod learned;
 mod overflow;
 mod recent;
 mod settle;
@@ -12,6 +13,7 @@ mod stamp;
 use std::sync::Arc;
 
 use forwarded::Forwarded;
+pub use learned::Restored;
 use overflow::{Room, slices};
 use recent::Recent;
 pub use recent::{RecentDecision, RecentVerdict, RouteNow};
@@ -22,6 +24,7 @@ use crate::config::{Config, OnOverflow};
 use crate::decide::{Decider, RouteId};
 use crate::otlp::batch::Batch;
 use crate::otlp::{Nanos, TraceId};
+pub use crate::snapshot::Unreadable;
 use crate::telemetry::metrics::{Class, DropReason, Late, Metrics, Part, RouteState, Trigger};
 
 /// Traces decided under one pair of locks: enough that the locks cost nothing, few enough that arrivals in the same
@@ -44,6 +47,8 @@ pub struct Pipeline {
     dry_run: bool,
     send_references: bool,
     on_overflow: OnOverflow,
+    /// Nanoseconds after which what was learned is forgotten.
+    time_to_live: Nanos,
     room: Room,
     metrics: Arc<Metrics>,
 }
@@ -123,6 +128,7 @@ impl Pipeline {
             dry_run: config.sample.dry_run,
             send_references: config.sample.references,
             on_overflow: config.assemble.on_overflow,
+            time_to_live: Nanos::try_from(config.baseline.time_to_live.as_nanos()).unwrap_or(Nanos::MAX),
             room: Room::new(limits.held),
             metrics,
         }

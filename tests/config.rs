@@ -455,7 +455,6 @@ fn what_this_version_cannot_do_is_refused_and_not_ignored() {
         ("receive: {tls: {reload_interval: 2m}}", "receive.tls.reload_interval"),
         ("receive: {auth: {bearer_token_file: tokens}}", "receive.auth.bearer_token_file"),
         ("receive: {http: {cors: {allowed_origins: ['*']}}}", "receive.http.cors.allowed_origins"),
-        ("baseline: {snapshot_file: a}", "baseline.snapshot_file"),
         ("export: {endpoint: 'HTTPS://a:1'}", "export.endpoint"),
         ("export: {endpoint: 'http://a:1', protocol: http/protobuf}", "export.protocol"),
         (

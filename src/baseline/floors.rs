@@ -1,19 +1,24 @@
 //! What is normal for each path of calls among a ring of references.
 
+use serde::{Deserialize, Serialize};
+
 use crate::compare::ledger::Ledger;
 use crate::otlp::Nanos;
 
 /// Below so many references a percentile says nothing yet.
 const ENOUGH: usize = 8;
 
+/// Nothing that is read from a file took longer, in nanoseconds: 104 days.
+const LONGEST: Nanos = 1 << 53;
+
 /// One reference in the ring: what its ledger says, without names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Past {
     pub(crate) duration: Nanos,
     rows: Box<[PastRow]>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct PastRow {
     key: u64,
     on_path: Nanos,
@@ -32,6 +37,17 @@ impl Past {
             instances: entry.instances,
         });
         Self { duration: ledger.duration, rows: rows.collect() }
+    }
+
+    /// What was read from a file. Whatever times that says, a ring of them can be summed up.
+    pub(crate) fn restored(mut self) -> Self {
+        self.duration = self.duration.min(LONGEST);
+        for row in &mut self.rows {
+            for time in [&mut row.on_path, &mut row.alone, &mut row.total] {
+                *time = (*time).min(LONGEST);
+            }
+        }
+        self
     }
 
     pub(crate) fn size(&self) -> usize {

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use super::{Baseline, Lesson, References};
+use super::{Baseline, Copied, Lesson, References, SavedBaseline};
 use crate::assemble::Trace;
 use crate::compare::shape::{Shape, ShapeSet};
 use crate::decide::RouteId;
@@ -75,6 +75,44 @@ impl Store {
         }
         // Put back so that it is weighed anew and its time to live starts again.
         self.routes.insert(route, known);
+    }
+
+    /// The routes that have baselines.
+    pub(crate) fn routes_to_save(&self) -> Vec<RouteId> {
+        self.routes.iter().map(|(route, _)| *route).collect()
+    }
+
+    /// What is written of the baselines of a route.
+    pub(crate) fn save(&self, route: RouteId) -> Vec<Copied> {
+        let Some(route) = self.routes.get(&route) else { return Vec::new() };
+        let route = lock(&route);
+        route.shapes.iter().map(|(_, baseline)| baseline.copied()).collect()
+    }
+
+    /// Takes back what was written before a restart, at `now`; returns whether the baseline is there from then on. One
+    /// that is too old, or that could not have been written, is not.
+    pub(crate) fn restore(&self, now: Nanos, max_spans: usize, saved: SavedBaseline<'_>) -> bool {
+        let route = saved.route;
+        if route == RouteId::OTHER || saved.latest < now.saturating_sub(self.time_to_live) {
+            return false;
+        }
+        let restored = Baseline::restored(now, self.references_per_shape, max_spans, saved);
+        let Some(baseline) = restored else { return false };
+        let linked = baseline.linked.clone();
+        let known = self.routes.get(&route).unwrap_or_default();
+        {
+            let mut known = lock(&known);
+            let id = baseline.shape().shape();
+            if known.shapes.len() >= SHAPES_PER_ROUTE || known.shapes.iter().any(|(known, _)| *known == id) {
+                return false;
+            }
+            known.shapes.push((id, baseline));
+        }
+        if let Some(linked) = linked {
+            lock(&self.linked).insert(linked.trace.id(), Arc::downgrade(&linked.trace));
+        }
+        self.routes.insert(route, known);
+        true
     }
 
     /// What to compare a trace of this route and shape with.

@@ -113,6 +113,16 @@ impl Comparer {
         self.baselines.count_of(route)
     }
 
+    /// The baselines, and what is normal between services, as they survive a restart.
+    pub(crate) fn learned(&self) -> (&Store, &Traffic) {
+        (&self.baselines, &self.traffic)
+    }
+
+    /// More spans than this nobody compares.
+    pub(crate) fn max_spans(&self) -> usize {
+        self.max_spans
+    }
+
     /// Bytes that they take.
     pub fn used_bytes(&self) -> u64 {
         self.baselines.used_bytes()

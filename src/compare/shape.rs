@@ -1,5 +1,7 @@
 //! The shape of a trace: which calls first leave the service that the request entered.
 
+use serde::{Deserialize, Serialize};
+
 use super::tree::{Tree, hash_of};
 use crate::assemble::Trace;
 use crate::otlp::span::Kind;
@@ -14,7 +16,7 @@ pub fn shape(trace: &Trace, entry: usize) -> Shape {
 }
 
 /// The calls that a shape stands for, so that two shapes can be likened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ShapeSet {
     /// Ordered hashes.
     calls: Vec<u64>,

@@ -1,10 +1,14 @@
 //! How calls have been of late, counted over all traffic: which kinds of work and which edges between services take
 //! unusually long now. What happens to many traces at once is a fault; what happens to one is an accident.
 
+mod saved;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+pub(crate) use saved::{SavedEdge, SavedItem};
+use serde::{Deserialize, Serialize};
 
 use super::analysis::Analysis;
 use super::column::Column;
@@ -71,7 +75,7 @@ struct Item {
 }
 
 /// Calls of the last minutes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Recent {
     calls: f64,
     long: f64,

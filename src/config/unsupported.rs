@@ -20,7 +20,6 @@ pub(super) const UNSUPPORTED: &[Unsupported] = &[
     ("receive.auth.bearer_token_file", |config| {
         !config.receive.auth.bearer_token_file.as_os_str().is_empty()
     }),
-    ("baseline.snapshot_file", |config| !config.baseline.snapshot_file.as_os_str().is_empty()),
     ("export.endpoint", |config| config.export.endpoint.to_ascii_lowercase().starts_with("https:")),
     ("export.protocol", |config| config.export.protocol == Protocol::HttpProtobuf),
     ("export.tls.ca_file", |config| !config.export.tls.ca_file.as_os_str().is_empty()),

@@ -4,8 +4,14 @@
 //! is judged like a route of its own and never serves as a baseline. Once half of the places are taken, routes without
 //! traces for `baseline.time_to_live` are forgotten, so that a flood of unique names does not hold them for ever.
 
+mod saved;
+
 use std::collections::HashMap;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use saved::SavedRoute;
 
 use super::Candidate;
 use super::identity::{kind_name, put_route};
@@ -28,7 +34,7 @@ const SWEEP_EVERY: Nanos = 60 * SECOND;
 const LONGEST_SERVICE: usize = 256;
 
 /// A route, by its number; numbers are not reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RouteId(u32);
 
 impl RouteId {

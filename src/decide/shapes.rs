@@ -1,5 +1,7 @@
 //! The shapes of one route: how long each takes, and how much of the route's traffic it is.
 
+use serde::{Deserialize, Serialize};
+
 use super::threshold::{Durations, Learning, MIN_BUCKET_TRACES};
 use super::usual::Usual;
 use crate::otlp::Nanos;
@@ -17,8 +19,11 @@ const WHOLE: u64 = 1_000_000;
 /// first trace or two of a shape are no surge.
 const SUPPOSED_TRACES: f64 = MIN_BUCKET_TRACES as f64;
 
+/// Nobody counts so many traces; what a file says beyond was made up.
+const MOST_COUNTED: u64 = 1 << 40;
+
 /// The shapes of one route, in the order in which they were first seen.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Shapes {
     known: Vec<Shape>,
     /// All recent traces whose shape was looked at.
@@ -30,7 +35,7 @@ pub(super) struct Shapes {
     lengths: Usual,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Shape {
     hash: u64,
     since: Nanos,
@@ -44,6 +49,7 @@ struct Shape {
     /// Millionths of the route's traces, by bucket.
     shares: Usual,
     /// Their usual value, 0..=1; asked for with every trace, and changed when a bucket closes.
+    #[serde(skip)]
     usual_share: Option<f64>,
 }
 
@@ -111,7 +117,7 @@ impl Shapes {
         }
         for shape in &mut self.known {
             shape.shares.close(shape.open * WHOLE / self.open, lasted, learning.bucket);
-            shape.usual_share = shape.shares.value(learning.bucket).map(|share| share as f64 / WHOLE as f64);
+            shape.work_out_share(learning);
             shape.open = 0;
         }
         self.lengths.close(0, lasted, learning.bucket);
@@ -174,6 +180,22 @@ impl Shapes {
         }
     }
 
+    /// What was read from a file at `now`, ready to go on without what nobody has asked for; `None` where it can
+    /// never have been written.
+    pub(super) fn restored(mut self, now: Nanos, learning: &Learning) -> Option<Self> {
+        if self.known.len() > MAX_SHAPES || self.open > MOST_COUNTED || !self.lengths.is_sound() {
+            return None;
+        }
+        let all = self.open;
+        let shapes: Option<Vec<Shape>> =
+            self.known.into_iter().map(|shape| shape.restored(now, all, learning)).collect();
+        self.known = shapes?;
+        self.known.retain(|shape| now.saturating_sub(shape.last) < learning.forget_after);
+        self.recent = self.recent.restored(now)?;
+        self.opened_at = self.opened_at.map(|opened_at| opened_at.min(now));
+        Some(self)
+    }
+
     /// What is known of each.
     pub(super) fn reports(
         &self,
@@ -199,8 +221,26 @@ impl Shapes {
     }
 }
 
+impl Shape {
+    fn work_out_share(&mut self, learning: &Learning) {
+        self.usual_share = self.shares.value(learning.bucket).map(|share| share as f64 / WHOLE as f64);
+    }
+
+    /// As [`Shapes::restored`]; `all` traces are in the open bucket of shares.
+    fn restored(mut self, now: Nanos, all: u64, learning: &Learning) -> Option<Self> {
+        if self.open > all || self.traces > MOST_COUNTED || !self.shares.is_sound() {
+            return None;
+        }
+        (self.since, self.last) = (self.since.min(now), self.last.min(now));
+        self.durations = self.durations.restored(now, learning)?;
+        self.recent = self.recent.restored(now)?;
+        self.work_out_share(learning);
+        Some(self)
+    }
+}
+
 /// A count that forgets half of itself in [`SHARE_HALF_LIFE`].
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Decayed {
     count: f64,
     at: Nanos,
@@ -210,6 +250,12 @@ impl Decayed {
     fn add(&mut self, now: Nanos) {
         self.count = self.at(now) + 1.0;
         self.at = self.at.max(now);
+    }
+
+    /// What was read from a file at `now`; `None` where it is no count.
+    fn restored(mut self, now: Nanos) -> Option<Self> {
+        self.at = self.at.min(now);
+        (0.0..MOST_COUNTED as f64).contains(&self.count).then_some(self)
     }
 
     fn at(&self, now: Nanos) -> f64 {

@@ -4,6 +4,8 @@
 //! times the median of the last 24. Half of them must have changed before the median follows, so a slowdown that is
 //! shorter than `accept_after` (12 buckets) stays slow and teaches nothing, and a longer one becomes the new normal.
 
+use serde::{Deserialize, Serialize};
+
 use super::histogram::Histogram;
 use super::usual::{BUCKETS_TO_ACCEPT, Usual};
 use crate::config;
@@ -54,14 +56,16 @@ impl Learning {
 }
 
 /// The durations of one route or shape.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Durations {
     open: Histogram,
     opened_at: Option<Nanos>,
     /// The percentiles of closed buckets.
     closed: Usual,
+    #[serde(skip)]
     threshold: Option<Nanos>,
     /// The open bucket is looked at again when it holds so many: each look walks the histogram.
+    #[serde(skip)]
     look_again_at: u64,
 }
 
@@ -75,11 +79,29 @@ impl Durations {
             self.close(now, now.saturating_sub(opened_at), learning);
         }
         self.open.add(duration);
+        self.look_at_open(learning);
+    }
+
+    /// Until a bucket has closed, the open one says what is normal.
+    fn look_at_open(&mut self, learning: &Learning) {
         let count = self.open.count();
         if self.closed.is_empty() && count >= learning.min_traces.max(self.look_again_at) {
             self.look_again_at = count + count / 16;
             self.threshold = self.open.percentile(learning.percentile).map(|p| learning.threshold(p));
         }
+    }
+
+    /// What was read from a file at `now`, ready to go on; `None` where it can never have been written. The
+    /// threshold is worked out anew: the settings may have changed meanwhile.
+    pub(crate) fn restored(mut self, now: Nanos, learning: &Learning) -> Option<Self> {
+        if !self.open.is_sound() || !self.closed.is_sound() {
+            return None;
+        }
+        // The clock may have been set back.
+        self.opened_at = self.opened_at.map(|opened_at| opened_at.min(now));
+        self.threshold = self.closed_threshold(learning);
+        self.look_at_open(learning);
+        Some(self)
     }
 
     /// Nanoseconds above which a duration is slow; `None` until there were enough.
@@ -97,7 +119,11 @@ impl Durations {
         self.closed.close(percentile, lasted, learning.bucket);
         self.open.clear();
         self.opened_at = Some(now);
-        self.threshold = self.closed.value(learning.bucket).map(|percentile| learning.threshold(percentile));
+        self.threshold = self.closed_threshold(learning);
+    }
+
+    fn closed_threshold(&self, learning: &Learning) -> Option<Nanos> {
+        self.closed.value(learning.bucket).map(|percentile| learning.threshold(percentile))
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::otlp::Nanos;
 
 /// Closed buckets remembered.
@@ -17,14 +19,14 @@ pub(super) const BUCKETS_TO_ACCEPT: u64 = BUCKETS as u64 / 2;
 const SHORTER_AT_FIRST: u64 = 12;
 
 /// One number for each closed bucket, the oldest first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Usual {
     closed: VecDeque<Bucket>,
     /// How often the buckets have been joined two and two, each time doubling their length.
     joined: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Bucket {
     number: u64,
     /// How much it counts: the nanoseconds that it lasted, at most those of a full bucket, so that neither a pause
@@ -71,6 +73,11 @@ impl Usual {
 
     fn weight(&self) -> Nanos {
         self.closed.iter().fold(0, |weight, bucket| weight.saturating_add(bucket.weight))
+    }
+
+    /// Whether it can have been counted, and not made up by whoever wrote a file.
+    pub(super) fn is_sound(&self) -> bool {
+        self.closed.len() <= BUCKETS && self.joined <= 64
     }
 
     /// Whether no bucket has ended yet.

@@ -37,6 +37,12 @@ impl Forwarded {
         true
     }
 
+    /// What is remembered, the oldest first.
+    pub(super) fn ids(&self) -> Vec<TraceId> {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.order.iter().copied().collect()
+    }
+
     /// Bytes taken from the allocator.
     pub(super) fn used_bytes(&self) -> u64 {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);

@@ -302,4 +302,5 @@ fn who_costs_whom_how_much_is_counted_and_references_stay_where_nobody_wants_the
     assert!((0.99..1.01).contains(&seconds.parse::<f64>().expect("a number")), "{seconds}");
 }
 
+mod learned;
 mod sampling;
