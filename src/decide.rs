@@ -126,6 +126,13 @@ impl Decider {
         self
     }
 
+    /// Keeps what is learned within so many bytes.
+    #[must_use]
+    pub fn within(self, bytes: u64) -> Self {
+        self.routes().keep_within(bytes);
+        self
+    }
+
     /// Does what is due to be done now and then: forgets idle routes.
     pub fn tick(&self, now: Nanos) {
         self.routes().forget_idle(now);
@@ -162,7 +169,7 @@ impl Decider {
         let is_error = candidate.span.head.is_error;
         if !candidate.is_fragment && !is_error {
             // Others were looked at because of how long they took, and would teach a shape just that.
-            found.learn(now, candidate.duration, shape.filter(|_| is_sampled));
+            routes.learn(now, route, candidate.duration, shape.filter(|_| is_sampled));
         }
         let is_learning = rule == SlowRule::Learning;
         let decided = match () {

@@ -9,6 +9,7 @@ mod overflow;
 mod recent;
 mod settle;
 mod stamp;
+mod tables;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ pub use learned::Restored;
 use overflow::{Room, slices};
 use recent::Recent;
 pub use recent::{RecentDecision, RecentVerdict, RouteNow};
+use tables::Shares;
 
 use crate::assemble::{Assembler, Due, DueTraces, Held, Lot, Settings, Stored, Trace};
 use crate::compare::{Comparer, Verdict};
@@ -30,10 +32,6 @@ use crate::telemetry::metrics::{Class, DropReason, Late, Metrics, Part, RouteSta
 /// Traces decided under one pair of locks: enough that the locks cost nothing, few enough that arrivals in the same
 /// shard hardly wait, and that the copies made of them are small beside what is held.
 const LOT: Lot = Lot { traces: 256, bytes: 1 << 20 };
-
-/// Of the memory for tables, one part in so many is left to routes, edges and references forwarded; past decisions get
-/// the rest.
-const LEARNED_PARTS: u64 = 2;
 
 /// The stages between receiving and exporting.
 #[derive(Debug)]
@@ -60,7 +58,7 @@ pub struct Limits {
     pub held: u64,
     /// Baselines.
     pub baseline: u64,
-    /// Past decisions and routes.
+    /// Past decisions, routes, and what is normal between services.
     pub tables: u64,
 }
 
@@ -107,7 +105,8 @@ impl Pipeline {
     pub fn new(config: &Config, limits: Limits, shards: usize, metrics: Arc<Metrics>) -> Self {
         let mut settings = Settings::new(&config.assemble);
         let shards = Assembler::shards_for(shards);
-        if settings.fit_decisions(limits.tables - limits.tables / LEARNED_PARTS, shards) {
+        let shares = Shares::of(limits.tables);
+        if settings.fit_decisions(shares.decisions, shards) {
             tracing::warn!(
                 sampled = settings.remember_kept,
                 dropped = settings.remember_dropped,
@@ -120,10 +119,12 @@ impl Pipeline {
         Self {
             assembler: Assembler::new(settings, shards),
             decider: Decider::new(&config.slow, &config.sample)
-                .forgetting_after(config.baseline.time_to_live),
-            comparer: Comparer::new(&config.compare, &config.baseline, &config.slow.learned, limits.baseline),
-            forwarded: Forwarded::default(),
-            recent: Recent::default(),
+                .forgetting_after(config.baseline.time_to_live)
+                .within(shares.routes),
+            comparer: Comparer::new(&config.compare, &config.baseline, &config.slow.learned, limits.baseline)
+                .within(shares.traffic),
+            forwarded: Forwarded::within(shares.forwarded),
+            recent: Recent::within(shares.recent),
             enrich: config.enrich.clone(),
             dry_run: config.sample.dry_run,
             send_references: config.sample.references,

@@ -44,6 +44,13 @@ impl Comparer {
         }
     }
 
+    /// Keeps what is known of work and of waits within so many bytes; references have a limit of their own.
+    #[must_use]
+    pub fn within(mut self, bytes: u64) -> Self {
+        self.traffic.keep_within(bytes);
+        self
+    }
+
     /// Learns from one of a fair sample of all traces, slow or not: how long services wait on each other, and where
     /// `is_reference`, what its route normally looks like, unless a reference was taken less than a second ago.
     /// The caller has checked that a reference was not slow and that its entry span has no error. `now` is event

@@ -10,6 +10,9 @@ use super::traffic::{Part, Recent, WHOLE};
 /// Fewer recent calls on an edge say nothing about it.
 const ENOUGH_CALLS: f64 = 10.0;
 
+/// Bytes of an edge here.
+pub(super) const EDGE_SIZE: usize = size_of::<Edge>();
+
 /// An edge on which calls wait a fifth as much too long as on another speaks as loudly as that one; below it less:
 /// a caller that is starved of 5 s is not the one whose other calls are 1 ms late.
 const AS_LOUD: u128 = 5;

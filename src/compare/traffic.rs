@@ -1,6 +1,7 @@
 //! How calls have been of late, counted over all traffic: which kinds of work and which edges between services take
 //! unusually long now. What happens to many traces at once is a fault; what happens to one is an accident.
 
+mod room;
 mod saved;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,6 +55,8 @@ type Map<K, V> = HashMap<K, V, FixedState>;
 #[derive(Debug)]
 pub(crate) struct Traffic {
     learning: Learning,
+    /// Bytes.
+    limit: u64,
     tables: Mutex<Tables>,
 }
 
@@ -64,6 +67,8 @@ struct Tables {
     /// By caller and callee.
     edges: Map<(u64, u64), Recent>,
     looked: Option<(Nanos, Arc<Edges>)>,
+    /// Bytes that the items have taken from the allocator.
+    learned: u64,
 }
 
 /// One kind of work, or of wait.
@@ -145,7 +150,7 @@ impl Traffic {
             min_traces: 10,
             accept_after: learned.accept_after,
         });
-        Self { learning, tables: Mutex::default() }
+        Self { learning, limit: u64::MAX, tables: Mutex::default() }
     }
 
     /// Counts the work and the calls of a trace, slow or not. Returns the kinds of work that took unusually long.
@@ -161,7 +166,7 @@ impl Traffic {
             if calls.base[number] != number {
                 continue;
             }
-            let excess = tables.count_item(now, calls.item[number], times[number], &self.learning);
+            let excess = tables.count_item(now, calls.item[number], times[number], self);
             if excess.is_some_and(|excess| excess > 0) {
                 long.push(calls.item[number]);
             }
@@ -169,7 +174,7 @@ impl Traffic {
             let callee = calls.callee[number].filter(|_| node.kind != Kind::Producer);
             if let (Some(excess), Some(callee)) = (excess, callee) {
                 let edge = (tree.service(node).id, tree.services[callee].id);
-                tables.count_edge(now, edge, excess);
+                tables.count_edge(now, edge, excess, self.limit);
             }
         }
         long.sort_unstable();
@@ -200,18 +205,15 @@ impl Traffic {
     pub(crate) fn tick(&self, now: Nanos) {
         let mut tables = self.tables();
         tables.edges.retain(|_, recent| recent.at(now).calls >= NO_CALLS);
-        if tables.items.len() >= MAX_ITEMS / 2 {
+        if tables.items.len() >= MAX_ITEMS / 2 || !tables.is_roomy(0, self.limit / 2) {
             tables.items.retain(|_, item| item.recent.at(now).calls >= NO_CALLS);
+            tables.shrink();
         }
     }
 
     /// Bytes in use.
     pub(crate) fn used_bytes(&self) -> u64 {
-        let tables = self.tables();
-        let normal: u64 = tables.items.values().map(|item| item.normal.allocated()).sum();
-        let fixed = tables.items.capacity() * size_of::<(u64, Item)>()
-            + tables.edges.capacity() * size_of::<((u64, u64), Recent)>();
-        normal + fixed as u64
+        self.tables().used()
     }
 
     /// Nothing panics under the lock; if it did, counters would at worst be one short.
@@ -222,21 +224,25 @@ impl Traffic {
 
 impl Tables {
     /// Nanoseconds above what is usual; `None` while nobody knows what that is.
-    fn count_item(&mut self, now: Nanos, item: u64, time: Nanos, learning: &Learning) -> Option<Nanos> {
-        if self.items.len() >= MAX_ITEMS && !self.items.contains_key(&item) {
+    fn count_item(&mut self, now: Nanos, item: u64, time: Nanos, traffic: &Traffic) -> Option<Nanos> {
+        if !self.takes_item(traffic.limit) && !self.items.contains_key(&item) {
             return None;
         }
+        let mut learning = traffic.learning;
+        learning.may_grow = self.is_roomy(0, traffic.limit);
         let item = self.items.entry(item).or_default();
         let excess = item.normal.threshold().map(|threshold| time.saturating_sub(threshold));
-        item.normal.add(now, time, learning);
+        let before = item.normal.allocated();
+        item.normal.add(now, time, &learning);
+        self.learned = self.learned + item.normal.allocated() - before;
         if let Some(excess) = excess {
             item.recent.count(now, excess);
         }
         excess
     }
 
-    fn count_edge(&mut self, now: Nanos, edge: (u64, u64), excess: Nanos) {
-        if self.edges.len() < MAX_EDGES || self.edges.contains_key(&edge) {
+    fn count_edge(&mut self, now: Nanos, edge: (u64, u64), excess: Nanos, limit: u64) {
+        if self.takes_edge(limit) || self.edges.contains_key(&edge) {
             self.edges.entry(edge).or_default().count(now, excess);
         }
     }

@@ -19,18 +19,29 @@ const STEP_BITS: u32 = 5;
 const MOST_COUNTED: u64 = 1 << 60;
 
 impl Histogram {
-    /// Counts one duration in nanoseconds.
-    pub(super) fn add(&mut self, duration: Nanos) {
+    /// Counts one duration in nanoseconds. Where no memory may be taken for one more step, the nearest one counts it.
+    pub(super) fn add(&mut self, duration: Nanos, may_grow: bool) {
         let step = step_of(duration);
-        self.count += 1;
-        match self.steps.binary_search_by_key(&step, |(step, _)| *step) {
-            Ok(place) => {
-                if let Some((_, count)) = self.steps.get_mut(place) {
-                    *count = count.saturating_add(1);
-                }
+        let place = match self.steps.binary_search_by_key(&step, |(step, _)| *step) {
+            Ok(place) => place,
+            Err(place) if may_grow || self.steps.len() < self.steps.capacity() => {
+                self.steps.insert(place, (step, 0));
+                place
             }
-            Err(place) => self.steps.insert(place, (step, 1)),
+            Err(place) => self.nearest(place, step),
+        };
+        if let Some((_, count)) = self.steps.get_mut(place) {
+            *count = count.saturating_add(1);
+            self.count += 1;
         }
+    }
+
+    /// Of the steps before and at `place` the one nearer to `step`.
+    fn nearest(&self, place: usize, step: u16) -> usize {
+        let distance =
+            |place: usize| self.steps.get(place).map_or(u16::MAX, |(known, _)| known.abs_diff(step));
+        let before = place.saturating_sub(1);
+        if distance(before) <= distance(place) { before } else { place }
     }
 
     /// How many durations were counted.
@@ -116,12 +127,26 @@ mod tests {
     fn a_percentile_is_that_of_the_sorted_durations_within_a_step() {
         let mut histogram = Histogram::default();
         for duration in (1..=1_000).rev() {
-            histogram.add(duration * 1_000);
+            histogram.add(duration * 1_000, true);
         }
         for (share, exact) in [(0.5, 500_000), (0.95, 950_000), (0.999, 999_000), (1.0, 1_000_000)] {
             let found = histogram.percentile(share).expect("not empty");
             assert!((exact..=exact + exact / 32).contains(&found), "{share}: {found}");
         }
         assert_eq!(Histogram::default().percentile(0.5), None);
+    }
+
+    #[test]
+    fn without_memory_the_nearest_step_counts() {
+        let mut histogram = Histogram::default();
+        histogram.add(5, false);
+        assert_eq!((histogram.count(), histogram.allocated()), (0, 0));
+        histogram.add(1_000, true);
+        let allocated = histogram.allocated();
+        for n in 0..1_000_000 {
+            histogram.add(n * n, false);
+        }
+        assert_eq!((histogram.count(), histogram.allocated()), (1_000_001, allocated));
+        assert!(histogram.is_sound());
     }
 }

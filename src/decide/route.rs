@@ -1,17 +1,20 @@
 //! The routes seen so far: which rule each is judged by, and what it has learned.
 //!
-//! Bounded: at most `MAX_ROUTES` routes of a few shapes each. Requests of further routes share [`RouteId::OTHER`], which
-//! is judged like a route of its own and never serves as a baseline. Once half of the places are taken, routes without
-//! traces for `baseline.time_to_live` are forgotten, so that a flood of unique names does not hold them for ever.
+//! Bounded: at most `MAX_ROUTES` routes of a few shapes each, fewer where memory is short. Requests of further routes
+//! share [`RouteId::OTHER`], which is judged like a route of its own and never serves as a baseline. Once half of the
+//! places are taken, routes without traces for `baseline.time_to_live` are forgotten, so that a flood of unique names
+//! does not hold them for ever.
 
 mod saved;
+mod space;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use saved::SavedRoute;
+use space::{RESERVED, Space};
 
 use super::Candidate;
 use super::identity::{kind_name, put_route};
@@ -97,6 +100,7 @@ pub(super) struct Routes {
     /// The latest moment that a trace was judged at.
     latest: Nanos,
     swept_at: Nanos,
+    space: Space,
     /// Scratch space for a key, so that finding a known route allocates nothing.
     key: String,
 }
@@ -112,6 +116,8 @@ pub(super) struct Route {
     shapes: Shapes,
     last_seen: Nanos,
     traces: u64,
+    /// Bytes taken from the allocator, its key's included.
+    allocated: u64,
 }
 
 impl Routes {
@@ -128,6 +134,7 @@ impl Routes {
             last_id: 0,
             latest: 0,
             swept_at: 0,
+            space: Space::within(u64::MAX),
             key: String::new(),
         }
     }
@@ -161,23 +168,44 @@ impl Routes {
         (id, route)
     }
 
+    /// Teaches a route with a trace that was decided; `shape` where it is in the fair sample.
+    pub(super) fn learn(&mut self, now: Nanos, id: RouteId, duration: Nanos, shape: Option<u64>) {
+        let allocated = self.routes.get(&id).unwrap_or(&self.other).allocated;
+        let is_roomy = self.is_roomy(0);
+        let route = self.routes.get_mut(&id).unwrap_or(&mut self.other);
+        route.learn(now, duration, shape, is_roomy);
+        self.space.note(allocated, route.allocated);
+    }
+
     fn make(&mut self, now: Nanos, key: &str, service: &str, route_at: usize) -> RouteId {
         self.forget_idle(now);
-        if self.routes.len() >= MAX_ROUTES || self.last_id == u32::MAX {
+        if self.last_id == u32::MAX {
             return RouteId::OTHER;
         }
-        self.last_id += 1;
-        let id = RouteId(self.last_id);
+        let id = RouteId(self.last_id + 1);
         let route = key.get(route_at..).unwrap_or("");
+        if self.insert(id, key, service, route).is_some() { id } else { RouteId::OTHER }
+    }
+
+    /// A route that has learned nothing, if there is room for one more.
+    fn insert(&mut self, id: RouteId, key: &str, service: &str, route: &str) -> Option<&mut Route> {
+        if !self.takes_one_more() {
+            return None;
+        }
         let rules = Rules { learning: &self.learning, threshold: self.threshold, overrides: &self.overrides };
-        self.routes.insert(id, rules.route(&format!("{service} {route}"), service, route));
+        let mut made = rules.route(&format!("{service} {route}"), service, route);
+        made.allocated += key.len() as u64;
+        self.space.note_new(made.allocated);
+        self.last_id = self.last_id.max(id.0);
         self.by_key.insert(key.to_owned(), id);
-        id
+        Some(self.routes.entry(id).or_insert(made))
     }
 
     /// Forgets idle routes, if there are many and it was not done just now.
     pub(super) fn forget_idle(&mut self, now: Nanos) {
-        if self.routes.len() < MAX_ROUTES / 2 || now.saturating_sub(self.swept_at) < SWEEP_EVERY {
+        if self.routes.len() < self.space.places().div_ceil(2)
+            || now.saturating_sub(self.swept_at) < SWEEP_EVERY
+        {
             return;
         }
         self.swept_at = now;
@@ -187,6 +215,7 @@ impl Routes {
         self.by_key.retain(|_, id| routes.contains_key(id));
         self.routes.shrink_to(self.routes.len() * 2);
         self.by_key.shrink_to(self.by_key.len() * 2);
+        self.recount();
     }
 
     pub(super) fn by_state(&self) -> (usize, usize) {
@@ -217,11 +246,8 @@ impl Routes {
     }
 
     pub(super) fn used_bytes(&self) -> u64 {
-        let keys: usize = self.by_key.keys().map(String::capacity).sum();
-        let slots = self.routes.capacity() * (size_of::<(RouteId, Route)>() + 1)
-            + self.by_key.capacity() * (size_of::<(String, RouteId)>() + 1);
-        let routes: u64 = self.routes.values().map(Route::allocated).sum();
-        (keys + slots) as u64 + routes + self.other.allocated()
+        let routes: u64 = self.routes.values().chain([&self.other]).map(|route| route.allocated).sum();
+        self.tables() + routes
     }
 }
 
@@ -256,6 +282,7 @@ impl Rules<'_> {
             shapes: Shapes::default(),
             last_seen: 0,
             traces: 0,
+            allocated: name.len() as u64,
         }
     }
 }
@@ -303,11 +330,16 @@ impl Route {
         self.traces += 1;
     }
 
-    /// Learns from a trace that was decided; from its `shape` where it is in the fair sample.
-    pub(super) fn learn(&mut self, now: Nanos, duration: Nanos, shape: Option<u64>) {
+    fn learn(&mut self, now: Nanos, duration: Nanos, shape: Option<u64>, is_roomy: bool) {
+        let before = self.durations.allocated();
+        self.learning.may_grow = is_roomy || self.allocated <= RESERVED / 2;
         self.durations.add(now, duration, &self.learning);
+        self.allocated = self.allocated + self.durations.allocated() - before;
         if let Some(shape) = shape {
+            let before = self.shapes.allocated();
+            self.learning.may_grow = is_roomy;
             self.shapes.add(now, shape, duration, &self.learning);
+            self.allocated = self.allocated + self.shapes.allocated() - before;
         }
     }
 
@@ -325,10 +357,6 @@ impl Route {
             traces: self.traces,
             shapes: self.shapes.reports(self.durations.threshold(), now, &self.learning),
         }
-    }
-
-    fn allocated(&self) -> u64 {
-        self.name.capacity() as u64 + self.durations.allocated() + self.shapes.allocated()
     }
 }
 

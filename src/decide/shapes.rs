@@ -98,7 +98,7 @@ impl Shapes {
                 shares: Usual::default(),
                 usual_share: None,
             };
-            if self.known.len() < MAX_SHAPES {
+            if self.known.len() < MAX_SHAPES && learning.may_grow {
                 self.known.push(new);
                 return Some(self.known.len() - 1);
             }
@@ -116,11 +116,11 @@ impl Shapes {
             return;
         }
         for shape in &mut self.known {
-            shape.shares.close(shape.open * WHOLE / self.open, lasted, learning.bucket);
+            shape.shares.close(shape.open * WHOLE / self.open, lasted, learning.bucket, learning.may_grow);
             shape.work_out_share(learning);
             shape.open = 0;
         }
-        self.lengths.close(0, lasted, learning.bucket);
+        self.lengths.close(0, lasted, learning.bucket, learning.may_grow);
         self.open = 0;
         self.opened_at = Some(now);
     }

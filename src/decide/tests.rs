@@ -352,6 +352,28 @@ fn routes_nobody_asks_for_any_more_give_their_places_back() {
 }
 
 #[test]
+fn routes_and_what_they_learn_fit_their_memory() {
+    const LIMIT: u64 = 400 << 10;
+    let mut case = Case::new(&config::Slow::default());
+    case.decider = case.decider.within(LIMIT);
+    let letter = |n: u64| char::from(b"abcdefghij"[usize::try_from(n % 10).expect("a digit")]);
+    for n in 0..60_000_u64 {
+        let name = String::from_iter([letter(n), letter(n / 10)]);
+        // Steps of the histograms from microseconds to hours, in eight shapes of each route.
+        let duration = 1_000_u64 << (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 59);
+        case.judge(n * SECOND / 4, &name, duration + n % 1_000, n / 100 % 8);
+        assert!(case.decider.used_bytes() <= LIMIT, "{} after {n} traces", case.decider.used_bytes());
+    }
+    assert!(case.decider.used_bytes() > LIMIT / 2, "{}", case.decider.used_bytes());
+    let routes = case.decider.reports();
+    assert!((30..100).contains(&routes.len()) && routes.last().is_some_and(|last| last.id == RouteId::OTHER));
+    assert!(
+        routes.iter().all(|route| route.threshold.is_some()),
+        "each has learned, with memory left or not"
+    );
+}
+
+#[test]
 fn a_service_name_does_not_make_a_route_large() {
     let mut case = Case::new(&fixed(300));
     let (body, service) = (span("a", false), vec![b'x'; 1 << 20]);

@@ -28,6 +28,8 @@ pub struct Learning {
     pub(super) accept_after: Nanos,
     /// Nanoseconds after which a route or shape without traces gives its place away.
     pub(super) forget_after: Nanos,
+    /// Whether there is memory left for more to be told apart.
+    pub(crate) may_grow: bool,
 }
 
 impl Learning {
@@ -42,6 +44,7 @@ impl Learning {
             bucket: (accept_after / BUCKETS_TO_ACCEPT).max(1),
             accept_after,
             forget_after: 6 * 3_600_000_000_000,
+            may_grow: true,
         }
     }
 
@@ -75,10 +78,11 @@ impl Durations {
         let opened_at = *self.opened_at.get_or_insert(now);
         if now.saturating_sub(opened_at) >= self.closed.bucket(learning.bucket)
             && self.open.count() >= MIN_BUCKET_TRACES
+            && (learning.may_grow || self.closed.has_room())
         {
             self.close(now, now.saturating_sub(opened_at), learning);
         }
-        self.open.add(duration);
+        self.open.add(duration, learning.may_grow);
         self.look_at_open(learning);
     }
 
@@ -116,7 +120,7 @@ impl Durations {
 
     fn close(&mut self, now: Nanos, lasted: Nanos, learning: &Learning) {
         let Some(percentile) = self.open.percentile(learning.percentile) else { return };
-        self.closed.close(percentile, lasted, learning.bucket);
+        self.closed.close(percentile, lasted, learning.bucket, learning.may_grow);
         self.open.clear();
         self.opened_at = Some(now);
         self.threshold = self.closed_threshold(learning);

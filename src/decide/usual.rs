@@ -43,8 +43,18 @@ impl Usual {
         first.saturating_mul(1 << self.joined.min(32)).min(full)
     }
 
-    /// Takes the number of a bucket that has ended and lasted so long.
-    pub(super) fn close(&mut self, number: u64, lasted: Nanos, full: Nanos) {
+    /// Whether a bucket can be closed without taking memory.
+    pub(super) fn has_room(&self) -> bool {
+        self.closed.capacity() > 0
+    }
+
+    /// Takes the number of a bucket that has ended and lasted so long. Where no memory may be taken, the oldest one
+    /// makes room.
+    pub(super) fn close(&mut self, number: u64, lasted: Nanos, full: Nanos, may_grow: bool) {
+        let is_full = self.closed.len() == self.closed.capacity();
+        if !may_grow && is_full && self.closed.pop_front().is_none() {
+            return;
+        }
         let window = full.saturating_mul(BUCKETS as u64);
         if self.closed.len() == BUCKETS {
             if self.bucket(full) < full && self.weight() < window {
@@ -120,7 +130,7 @@ mod tests {
         let mut usual = Usual::default();
         let mut lengths = vec![usual.bucket(FULL)];
         for _ in 0..100 {
-            usual.close(7, usual.bucket(FULL), FULL);
+            usual.close(7, usual.bucket(FULL), FULL, true);
             lengths.push(usual.bucket(FULL));
         }
         lengths.dedup();
@@ -132,10 +142,10 @@ mod tests {
     fn half_of_a_long_history_has_to_change() {
         let mut usual = Usual::default();
         for _ in 0..100 {
-            usual.close(1, FULL, FULL);
+            usual.close(1, FULL, FULL, true);
         }
         for changed in 1..=BUCKETS_TO_ACCEPT {
-            usual.close(3, FULL, FULL);
+            usual.close(3, FULL, FULL, true);
             assert_eq!(usual.value(FULL), Some(if changed < BUCKETS_TO_ACCEPT { 1 } else { 3 }));
         }
     }
@@ -144,21 +154,35 @@ mod tests {
     fn four_fifths_of_a_short_history_have_to_change() {
         let mut usual = Usual::default();
         for _ in 0..3 {
-            usual.close(1, 25, FULL);
+            usual.close(1, 25, FULL, true);
         }
         let accepted = (1..24).find(|_| {
-            usual.close(3, 25, FULL);
+            usual.close(3, 25, FULL, true);
             usual.value(FULL) == Some(3)
         });
         assert_eq!(accepted, Some(12));
     }
 
     #[test]
+    fn without_memory_there_are_as_many_buckets_as_there_were() {
+        let mut usual = Usual::default();
+        usual.close(1, FULL, FULL, false);
+        assert!(usual.is_empty());
+        usual.close(1, FULL, FULL, true);
+        let allocated = usual.allocated();
+        for number in 2..100 {
+            usual.close(number, FULL, FULL, false);
+        }
+        assert_eq!(usual.allocated(), allocated);
+        assert!(usual.value(FULL) > Some(90));
+    }
+
+    #[test]
     fn a_long_pause_counts_as_one_bucket() {
         let mut usual = Usual::default();
-        usual.close(9, 1_000 * FULL, FULL);
+        usual.close(9, 1_000 * FULL, FULL, true);
         for _ in 0..3 {
-            usual.close(1, FULL, FULL);
+            usual.close(1, FULL, FULL, true);
         }
         assert_eq!(usual.value(FULL), Some(1));
     }

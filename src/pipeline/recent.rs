@@ -9,10 +9,10 @@ use crate::decide::{Judged, RouteReport};
 use crate::otlp::{Nanos, TraceId};
 use crate::telemetry::metrics::{Decided, Trigger};
 
-/// So many kept traces are remembered, and as many dropped ones: neither kind displaces the other.
+/// So many kept traces are remembered at most, and as many dropped ones: neither kind displaces the other.
 const DECISIONS: usize = 8_192;
 
-/// So many verdicts are remembered whole.
+/// So many verdicts are remembered whole at most.
 const VERDICTS: usize = 256;
 
 /// What a verdict takes in bytes, about.
@@ -78,22 +78,41 @@ impl Pipeline {
 }
 
 /// Bounded memory of what was decided last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Recent {
     /// Std mutexes: taken once a lot, and once a verdict.
     kept: Mutex<VecDeque<RecentDecision>>,
     dropped: Mutex<VecDeque<RecentDecision>>,
     verdicts: Mutex<VecDeque<RecentVerdict>>,
+    /// How many of each are remembered.
+    decision_limit: usize,
+    verdict_limit: usize,
 }
 
 impl Recent {
+    /// Remembers what fits so many bytes.
+    pub(super) fn within(bytes: u64) -> Self {
+        let places = |bytes: u64, size: usize| usize::try_from(bytes).unwrap_or(usize::MAX) / size;
+        let decisions = places(bytes / 4 * 3, 2 * size_of::<RecentDecision>());
+        // A queue grows by doubling, from four.
+        let decision_limit = if decisions < 4 { 0 } else { DECISIONS.min(1 << decisions.ilog2()) };
+        let verdict_limit = VERDICTS.min(places(bytes / 4, VERDICT_SIZE));
+        Self {
+            kept: Mutex::default(),
+            dropped: Mutex::default(),
+            verdicts: Mutex::default(),
+            decision_limit,
+            verdict_limit,
+        }
+    }
+
     /// Remembers the decisions of one lot.
     pub(super) fn note(&self, decisions: impl Iterator<Item = RecentDecision>) {
         let (mut kept, mut dropped) = (lock(&self.kept), lock(&self.dropped));
         for decision in decisions {
             match decision.decision {
-                Decision::Kept(_) => push(&mut kept, decision, DECISIONS),
-                Decision::Dropped => push(&mut dropped, decision, DECISIONS),
+                Decision::Kept(_) => push(&mut kept, decision, self.decision_limit),
+                Decision::Dropped => push(&mut dropped, decision, self.decision_limit),
             }
         }
     }
@@ -101,7 +120,7 @@ impl Recent {
     /// Remembers a verdict.
     pub(super) fn note_verdict(&self, at: Nanos, route: &str, analysis: &Analysis) {
         let verdict = RecentVerdict { at, route: route.to_owned(), analysis: analysis.clone() };
-        push(&mut lock(&self.verdicts), verdict, VERDICTS);
+        push(&mut lock(&self.verdicts), verdict, self.verdict_limit);
     }
 
     /// The latest decision on a trace.
@@ -129,10 +148,12 @@ impl Recent {
 }
 
 fn push<T>(ring: &mut VecDeque<T>, value: T, limit: usize) {
-    if ring.len() == limit {
+    if ring.len() >= limit {
         ring.pop_front();
     }
-    ring.push_back(value);
+    if ring.len() < limit {
+        ring.push_back(value);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -164,7 +185,7 @@ mod tests {
 
     #[test]
     fn dropped_traces_do_not_displace_kept_ones_and_both_are_bounded() {
-        let recent = Recent::default();
+        let recent = Recent::within(1 << 30);
         let kept = Decision::Kept(Kept { class: Class::Slow, stamp: None });
         recent.note([decision(0, kept)].into_iter());
         recent.note((1..100_000).map(|number| decision(number, Decision::Dropped)));
@@ -172,5 +193,17 @@ mod tests {
         assert!(recent.decision(id(1)).is_none());
         assert!(recent.decision(id(99_999)).is_some());
         assert!(recent.used_bytes() < 3 << 20, "{}", recent.used_bytes());
+    }
+
+    #[test]
+    fn with_little_memory_less_is_remembered() {
+        for bytes in [0, 1, 1_000, 10_000, 100_000, 700_000, 2_000_000] {
+            let recent = Recent::within(bytes);
+            recent.note((1..20_000).map(|number| decision(number, Decision::Dropped)));
+            let kept = Decision::Kept(Kept { class: Class::Slow, stamp: None });
+            recent.note((1..20_000).map(|number| decision(number, kept)));
+            let used = recent.used_bytes();
+            assert!(used <= bytes && (bytes < 10_000 || used > bytes / 5), "{used} of {bytes}");
+        }
     }
 }

@@ -86,10 +86,13 @@ impl Case {
     }
 
     fn with_held_limit(held: u64, change: impl FnOnce(&mut Config)) -> Self {
+        Self::within(Limits { held, baseline: 1 << 20, tables: 64 << 20 }, change)
+    }
+
+    fn within(limits: Limits, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         change(&mut config);
         let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
-        let limits = Limits { held, baseline: 1 << 20, tables: 64 << 20 };
         let pipeline = Pipeline::new(&config, limits, 1, Arc::clone(&metrics));
         Self { pipeline, metrics, accepted: 0, delivered: 0 }
     }
@@ -302,5 +305,6 @@ fn who_costs_whom_how_much_is_counted_and_references_stay_where_nobody_wants_the
     assert!((0.99..1.01).contains(&seconds.parse::<f64>().expect("a number")), "{seconds}");
 }
 
+mod budget;
 mod learned;
 mod sampling;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Item, MAX_EDGES, MAX_ITEMS, NO_CALLS, Recent, Traffic};
+use super::{Item, NO_CALLS, Recent, Traffic};
 use crate::decide::threshold::Durations;
 use crate::otlp::Nanos;
 
@@ -66,17 +66,20 @@ impl Traffic {
         let (normal, recent) = (saved.normal.restored(now, &self.learning), saved.recent.restored(now));
         let (Some(normal), Some(recent)) = (normal, recent) else { return false };
         let mut tables = self.tables();
-        if tables.items.len() >= MAX_ITEMS {
+        let has_room = tables.takes_item(self.limit) && tables.is_roomy(normal.allocated(), self.limit);
+        if !has_room || tables.items.contains_key(&saved.item) {
             return false;
         }
-        tables.items.insert(saved.item, Item { normal, recent }).is_none()
+        tables.learned += normal.allocated();
+        tables.items.insert(saved.item, Item { normal, recent });
+        true
     }
 
     /// The same for an edge; of a long pause nothing is left.
     pub(crate) fn restore_edge(&self, now: Nanos, saved: &SavedEdge) -> bool {
         let Some(recent) = saved.recent.restored(now) else { return false };
         let mut tables = self.tables();
-        if tables.edges.len() >= MAX_EDGES || recent.at(now).calls < NO_CALLS {
+        if !tables.takes_edge(self.limit) || recent.at(now).calls < NO_CALLS {
             return false;
         }
         tables.edges.insert((saved.caller, saved.callee), recent).is_none()

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::shapes::Shapes;
 use super::super::threshold::Durations;
-use super::{MAX_ROUTES, RouteId, Routes, Rules};
+use super::{RouteId, Routes};
 use crate::otlp::Nanos;
 
 /// No key is longer, in bytes: a service's name, a kind and a route, each of them bounded.
@@ -62,24 +62,26 @@ impl Routes {
         let (durations, shapes) =
             (durations.restored(now, &self.learning), shapes.restored(now, &self.learning));
         let (Some(durations), Some(shapes)) = (durations, shapes) else { return false };
+        let taken = durations.allocated() + shapes.allocated();
+        if !self.is_roomy(taken) {
+            return false;
+        }
         let route = if id == RouteId::OTHER {
             &mut self.other
         } else {
             let is_taken = self.routes.contains_key(&id) || self.by_key.contains_key(&key);
-            if is_taken || self.routes.len() >= MAX_ROUTES || key.len() > LONGEST_KEY {
-                return false;
-            }
             let mut parts = key.splitn(3, '\u{1f}');
             let (Some(service), Some(_), Some(route)) = (parts.next(), parts.next(), parts.next()) else {
                 return false;
             };
-            let rules =
-                Rules { learning: &self.learning, threshold: self.threshold, overrides: &self.overrides };
-            let made = rules.route(&format!("{service} {route}"), service, route);
-            self.last_id = self.last_id.max(id.0);
-            self.by_key.insert(key, id);
-            self.routes.entry(id).or_insert(made)
+            if is_taken || key.len() > LONGEST_KEY || self.insert(id, &key, service, route).is_none() {
+                return false;
+            }
+            self.routes.get_mut(&id).unwrap_or(&mut self.other)
         };
+        let before = route.allocated;
+        route.allocated += taken;
+        self.space.note(before, route.allocated);
         (route.durations, route.shapes) = (durations, shapes);
         (route.last_seen, route.traces) = (last_seen.min(now), traces);
         true
