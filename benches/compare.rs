@@ -4,6 +4,8 @@
 //! beside 32 references and the counters of all traffic, the verdict, and the sentence about it.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
+#![allow(clippy::indexing_slicing, reason = "it may panic, and reads better so")]
+#![allow(clippy::cast_possible_truncation, reason = "sizes that it makes up itself")]
 
 use std::hint::black_box;
 
