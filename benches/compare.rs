@@ -20,7 +20,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// The allocator of the program.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const ROUNDS: usize = 15;
 const REFERENCES: u64 = 32;

@@ -24,7 +24,7 @@ use traffic::{Requests, SMALL, TYPICAL};
 
 /// The allocator of the program.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const ROUNDS: usize = 21;
 const SPANS_A_ROUND: u64 = 20_480;

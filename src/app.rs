@@ -4,7 +4,6 @@
 //! when its time is over is counted and named, not waited for.
 
 mod clock;
-mod memory;
 mod snapshot_file;
 mod start;
 
@@ -249,7 +248,6 @@ impl Deciding {
         // After a pause of the machine one look is enough.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = std::pin::pin!(stop);
-        let mut watch = memory::GiveBack::default();
         loop {
             tokio::select! {
                 () = &mut stop => return,
@@ -263,9 +261,6 @@ impl Deciding {
             }
             if first == 0 {
                 self.pipeline.tick(self.clock.now());
-                if watch.is_due(self.pipeline.held_bytes()) {
-                    memory::give_back();
-                }
             }
         }
     }
