@@ -11,6 +11,7 @@ mod culprit;
 mod dependency;
 mod edges;
 pub(crate) mod explain;
+mod failures;
 pub(crate) mod judge;
 pub(crate) mod ledger;
 mod pairing;

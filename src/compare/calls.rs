@@ -23,6 +23,10 @@ pub(crate) struct Calls {
     pub(crate) callee: Column<Option<u32>>,
     /// Of calls: whether the answer went on after the call had ended.
     pub(crate) has_cut_answer: Column<bool>,
+    /// Of bases: whether it failed and nothing that it called and waited for did.
+    pub(crate) fails_itself: Column<bool>,
+    /// Of calls that failed and that nobody answered: the hash of what the peer may be called as a service.
+    pub(crate) peer: Column<Option<u64>>,
 }
 
 /// Which services answer below a span of the same process.
@@ -46,6 +50,8 @@ impl Calls {
             is_call: Column::filled(false, count),
             callee: Column::filled(None, count),
             has_cut_answer: Column::filled(false, count),
+            fails_itself: Column::filled(false, count),
+            peer: Column::filled(None, count),
         };
         // The outermost call of the same process around each node: a driver's span inside a client's is one call.
         let mut inside: Column<u32> = Column::with_capacity(count);
@@ -72,7 +78,24 @@ impl Calls {
                 calls.has_cut_answer[asking] = true;
             }
         }
+        calls.find_failures(nodes);
         calls
+    }
+
+    /// An error is passed on from the call that met it to all around it that wait.
+    fn find_failures(&mut self, nodes: &Column<Node>) {
+        let mut has_failed_below = Column::filled(false, nodes.as_slice().len());
+        // Callers stand before those they call.
+        for number in (0..nodes.length()).rev() {
+            let node = &nodes[number];
+            if self.base[number] != number || !node.is_error {
+                continue;
+            }
+            self.fails_itself[number] = !has_failed_below[number];
+            if number != 0 && node.is_blocking {
+                has_failed_below[self.base[node.caller]] = true;
+            }
+        }
     }
 
     fn set_key(&mut self, tree: &Tree<'_>, number: u32) {
@@ -88,7 +111,11 @@ impl Calls {
         let element = if self.is_call[number] {
             let peer = match self.callee[number] {
                 Some(callee) => tree.services[callee].id,
-                None => dependency::of(tree, node).map_or(0, |peer| hash_of(&*template(&peer))),
+                None => {
+                    let service = if node.is_error { dependency::service(tree, node) } else { None };
+                    self.peer[number] = service.map(|name| hash_of(&*name));
+                    dependency::of(tree, node).map_or(0, |peer| hash_of(&*template(&peer)))
+                }
             };
             hash_of(("call", service, node.name, peer))
         } else {

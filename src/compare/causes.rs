@@ -3,7 +3,7 @@
 use super::edges::Ends;
 use super::ledger::{Entry, Ledger, Side};
 use super::traffic::{Part, WHOLE};
-use super::{Category, pairing};
+use super::{Category, failures, pairing};
 use crate::baseline::floors::{Floor, Floors, absent_floor};
 
 /// One path of calls, slow beside normal. Times are nanoseconds.
@@ -84,6 +84,8 @@ struct Ancestry<'a> {
     parents: Vec<usize>,
     /// Where more calls began that led here, and by how many times they grew there, in thousandths.
     origins: Vec<Option<(usize, u64)>>,
+    /// Who failed first, where an entry failed.
+    failed: Vec<Option<u64>>,
 }
 
 /// Every path of the slow trace, then those that only the linked reference has.
@@ -131,11 +133,14 @@ fn natural(entry: &Entry, reference: Option<&Entry>) -> (u64, Category) {
 impl<'a> Ancestry<'a> {
     fn new(slow: &'a Ledger, linked: &'a Ledger, floors: &'a Floors, keys: &[u64]) -> Self {
         let parents = slow.entries.iter().enumerate();
+        let parents: Vec<usize> =
+            parents.map(|(at, entry)| slow.position(entry.parent).unwrap_or(at)).collect();
         Self {
             slow,
             linked,
             floors: keys.iter().map(|key| floors.get(*key)).collect(),
-            parents: parents.map(|(at, entry)| slow.position(entry.parent).unwrap_or(at)).collect(),
+            failed: failures::origins(slow, &parents),
+            parents,
             origins: vec![None; slow.entries.len()],
         }
     }
@@ -192,13 +197,10 @@ impl<'a> Ancestry<'a> {
         let floor = self.floor(at);
         let normal = floor.map_or(absent_floor(), |floor| floor.on_path);
         let excess = entry.on_path.saturating_sub(normal);
-        let (service, category) = self.rest(at, entry, reference, excess);
-        let mut rest = Share { service, category, time: excess, weight: WHOLE };
-        let mut extra = None;
-        if let Some(found) = self.extra(at, entry, excess) {
-            rest.time = excess - found.time;
-            extra = Some(found).filter(|found| found.time > 0);
-        }
+        let extra = self.extra(at, entry, excess).filter(|extra| extra.time > 0);
+        let left = excess - extra.map_or(0, |extra| extra.time);
+        let (service, category) = self.rest(at, entry, reference, left);
+        let rest = Share { service, category, time: left, weight: WHOLE };
         Row {
             slow: Some(at),
             reference_key: key,
@@ -219,20 +221,27 @@ impl<'a> Ancestry<'a> {
         let caller =
             self.entry(self.parent(origin_at)).filter(|_| origin.side == Side::Work).unwrap_or(origin);
         let floor = self.floor(at);
-        let is_retry = origin.side == Side::Call && origin.errors > 0 && origin.errors < origin.instances;
+        let failed = || self.failed.get(origin_at).copied().flatten().unwrap_or(origin.service);
         let (service, category) = match self.floor(origin_at) {
-            Some(_) if is_retry => (origin.callee.unwrap_or(origin.service), Category::Retry),
+            Some(known) if is_retry(origin, known) => (failed(), Category::Retry),
             Some(_) => (caller.service, Category::ExtraCalls),
+            // Calls of the same kind are made there that were answered: this is one of them that was not.
+            None if is_given_up(origin) => match failures::silent(origin, self.slow, self.linked) {
+                Some(silent) => (silent, Category::Timeout),
+                None => (caller.service, Category::NewPath),
+            },
             None if self.calls_more(origin) => (caller.service, Category::ExtraCalls),
             None => (caller.service, Category::NewPath),
         };
         let time = match floor {
-            // Calls that failed before one succeeded are the callee's, however long each took.
+            // Calls that failed before one succeeded are those of who failed, however long each took.
             _ if category == Category::Retry => excess,
             None => excess,
             Some(floor) => {
-                let calls = u64::from(entry.instances.saturating_sub(floor.instances));
-                excess.min(calls.saturating_mul(floor.alone_of_one))
+                // Of more calls that run beside one another only a part lies on the path.
+                let time = u128::from(extra_time(entry, floor)) * u128::from(entry.on_path)
+                    / u128::from(entry.alone.max(1));
+                excess.min(u64::try_from(time).unwrap_or(u64::MAX))
             }
         };
         Some(Share { service, category, time, weight: WHOLE })
@@ -253,12 +262,12 @@ impl<'a> Ancestry<'a> {
         origin.side == Side::Call && origin.callee.is_some() && before > 0 && calls(self.slow) > before
     }
 
-    /// Who owns what does not stem from more calls.
+    /// Who owns what does not stem from more calls: `excess`.
     fn rest(&self, at: usize, entry: &Entry, reference: Option<&Entry>, excess: u64) -> (u64, Category) {
         let natural = natural(entry, reference);
         let Some(floor) = self.floor(at) else { return natural };
-        let slower = entry.alone.saturating_sub(floor.alone);
-        if excess > 0 && slower < excess / 2 && entry.instances <= floor.instances {
+        let slower = entry.alone.saturating_sub(extra_time(entry, floor)).saturating_sub(floor.alone);
+        if excess > 0 && slower < excess / 2 {
             // No call of it took longer, only less of it ran beside other work: whoever started it is to blame.
             if let Some(caller) = self.slower_ancestor(at) {
                 return (caller.service, Category::LostConcurrency);
@@ -286,5 +295,71 @@ impl<'a> Ancestry<'a> {
             }
             at = around;
         }
+    }
+}
+
+/// Nanoseconds that the calls which references do not make would take, each as long as it normally does.
+fn extra_time(entry: &Entry, floor: &Floor) -> u64 {
+    let calls = u64::from(entry.instances.saturating_sub(floor.instances));
+    calls.saturating_mul(floor.alone_of_one)
+}
+
+/// Whether calls are made more often because some of them failed: about as many as there are more.
+fn is_retry(call: &Entry, floor: &Floor) -> bool {
+    let more = call.instances.saturating_sub(floor.instances);
+    call.side == Side::Call && call.errors > 0 && call.errors * 2 >= more
+}
+
+fn is_given_up(call: &Entry) -> bool {
+    call.gave_up > 0 && call.gave_up * 2 >= call.instances
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::compare::Category;
+    use crate::compare::testing::{TraceSpec, culprit_of, verdict_of};
+
+    const MS: i64 = 1000;
+
+    /// web asks stock at these times, and each answer takes `length` milliseconds.
+    fn asking(starts: &[i64], length: i64) -> TraceSpec {
+        let last = starts.iter().max().copied().unwrap_or(0);
+        let mut spec = TraceSpec::default().server((1, 0), ("web", "GET /"), (0, (last + length + 5) * MS));
+        for (id, start) in (1..).zip(starts) {
+            let during = (start * MS, (start + length) * MS);
+            spec = spec.client((id * 2, 1), ("web", "GET"), during).server(
+                (id * 2 + 1, id * 2),
+                ("stock", "GET /stock"),
+                during,
+            );
+        }
+        spec
+    }
+
+    #[test]
+    fn more_calls_beside_the_first_ones_cost_no_more_than_they_take_of_the_path() {
+        // Each answer takes ten times as long, and whoever waits long asks a second time meanwhile.
+        let verdict = verdict_of(&[asking(&[5, 6, 7], 20)], &asking(&[5, 6, 7, 8, 9, 10, 11, 12], 200));
+        let culprit = culprit_of(&verdict);
+        assert_eq!((culprit.service.as_str(), culprit.category), ("stock", Category::OwnTime));
+    }
+
+    #[test]
+    fn calls_in_a_row_are_the_callers_even_where_there_is_one_more_of_them() {
+        let verdict = verdict_of(&[asking(&[5, 6, 7, 8], 30)], &asking(&[5, 35, 65, 95, 96], 30));
+        let culprit = culprit_of(&verdict);
+        assert_eq!((culprit.service.as_str(), culprit.category), ("web", Category::LostConcurrency));
+    }
+
+    #[test]
+    fn one_failure_among_many_more_calls_is_not_why_they_are_made() {
+        let starts: Vec<i64> = (0..40).map(|call| 5 + call * 10).collect();
+        let mut slow = asking(&starts, 9);
+        for span in &mut slow.spans[1..3] {
+            span.is_error = true;
+        }
+        let verdict = verdict_of(&[asking(&starts[..3], 9)], &slow);
+        let culprit = culprit_of(&verdict);
+        assert_eq!((culprit.service.as_str(), culprit.category), ("web", Category::ExtraCalls));
     }
 }

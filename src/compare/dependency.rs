@@ -8,6 +8,12 @@ pub(crate) fn of(tree: &Tree<'_>, call: &Node) -> Option<String> {
     Peer::read(tree.trace.span(call.span as usize)?.attributes()).name()
 }
 
+/// What the peer of a call may be called as a service: as the call says, or the first part of the host that it went to.
+pub(crate) fn service(tree: &Tree<'_>, call: &Node) -> Option<String> {
+    let peer = Peer::read(tree.trace.span(call.span as usize)?.attributes());
+    Some(peer.service_name()?.to_owned())
+}
+
 /// The attributes that name a peer, old and new conventions.
 #[derive(Default)]
 struct Peer<'a> {
@@ -51,6 +57,13 @@ impl<'a> Peer<'a> {
             *slot = slot.or(value);
         }
         peer
+    }
+
+    fn service_name(&self) -> Option<&'a str> {
+        self.service.or_else(|| {
+            let host = self.address.or_else(|| self.url.and_then(host))?;
+            host.split(['.', ':']).next()
+        })
     }
 
     fn name(self) -> Option<String> {

@@ -39,6 +39,8 @@ pub(crate) struct Entry {
     pub(crate) service: u64,
     /// Of a call: who answered it, if a span of theirs is here.
     pub(crate) callee: Option<u64>,
+    /// Of a call that failed and that nobody answered: hash of what the peer may be called as a service.
+    pub(crate) peer: Option<u64>,
     /// Of the entry span's time, spent here.
     pub(crate) on_path: u64,
     /// Spent here, on the path or not.
@@ -48,6 +50,8 @@ pub(crate) struct Entry {
     pub(crate) instances: u32,
     pub(crate) on_path_instances: u32,
     pub(crate) errors: u32,
+    /// Failed, and nothing that it waited for did.
+    pub(crate) failed_itself: u32,
     /// Failed, and its answer was cut off or is not here.
     pub(crate) gave_up: u32,
     /// The node with most time on the path.
@@ -187,12 +191,14 @@ impl Entry {
             name: node.name,
             service: tree.service(node).id,
             callee,
+            peer: calls.peer[number],
             on_path: 0,
             alone: 0,
             total: node.duration(),
             instances: 1,
             on_path_instances: 0,
             errors: 0,
+            failed_itself: u32::from(calls.fails_itself[number]),
             gave_up: u32::from(gave_up),
             longest: number,
             longest_time: 0,
@@ -206,6 +212,7 @@ impl Entry {
         self.instances += other.instances;
         self.on_path_instances += other.on_path_instances;
         self.errors += other.errors;
+        self.failed_itself += other.failed_itself;
         self.gave_up += other.gave_up;
         if other.longest_time > self.longest_time {
             (self.longest_time, self.longest) = (other.longest_time, other.longest);

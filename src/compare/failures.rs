@@ -1,0 +1,142 @@
+//! Who failed first: an error goes up from where it began through all who waited for it, and a call that was given up
+//! has nobody below it who could say whose it was.
+
+use super::ledger::{Entry, Ledger, Side};
+use super::tree::hash_of;
+
+/// For each entry of `slow`, the service that failed where the errors of the entry began; `None` where nothing did.
+/// `parents` are the entries around each.
+pub(super) fn origins(slow: &Ledger, parents: &[usize]) -> Vec<Option<u64>> {
+    let mut found = vec![Below::default(); slow.entries.len()];
+    // From the back, so that all below an entry is known when it is reached.
+    for at in slow.outward.iter().rev().map(|at| *at as usize) {
+        let (Some(entry), Some(below)) = (slow.entries.get(at), found.get(at).copied()) else { continue };
+        let origin = below.origin_of(entry);
+        if let Some(slot) = found.get_mut(at) {
+            slot.origin = origin;
+        }
+        let around = parents.get(at).copied().filter(|around| *around != at);
+        if let Some(around) = around.and_then(|around| found.get_mut(around)) {
+            around.calls += 1;
+            if origin.is_some() {
+                (around.errors, around.worst) = (around.errors, around.worst).max((entry.errors, origin));
+            }
+        }
+    }
+    found.into_iter().map(|below| below.origin).collect()
+}
+
+/// What is known about the paths right below one.
+#[derive(Clone, Copy, Default)]
+struct Below {
+    calls: u32,
+    /// Where the errors of the one with most of them began.
+    worst: Option<u64>,
+    errors: u32,
+    origin: Option<u64>,
+}
+
+impl Below {
+    fn origin_of(self, entry: &Entry) -> Option<u64> {
+        let is_passed_on = entry.failed_itself * 2 < entry.errors;
+        match entry.side {
+            // The answer says more than the call does.
+            Side::Call if entry.errors > 0 => self.worst.or(entry.callee).or(Some(entry.service)),
+            Side::Work if entry.errors > 0 && is_passed_on => self.worst.or(Some(entry.service)),
+            Side::Work if entry.errors > 0 => Some(entry.service),
+            // A proxy that calls one service and need not think an error of it its own.
+            _ if self.calls == 1 => self.worst,
+            _ => None,
+        }
+    }
+}
+
+/// Who did not answer a call that was given up: who its peer is called after, or who answers such calls otherwise.
+pub(super) fn silent(call: &Entry, slow: &Ledger, linked: &Ledger) -> Option<u64> {
+    if call.callee.is_some() {
+        return call.callee;
+    }
+    let mut services = slow.services.iter().chain(&linked.services);
+    if let Some((id, _)) = services.find(|(_, name)| Some(hash_of(name.as_str())) == call.peer) {
+        return Some(*id);
+    }
+    let alike = slow.entries.iter().chain(&linked.entries).filter(|other| {
+        other.side == Side::Call
+            && (other.parent, other.service, other.name) == (call.parent, call.service, call.name)
+    });
+    let mut callees = alike.filter_map(|other| other.callee);
+    let first = callees.next()?;
+    callees.all(|other| other == first).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::compare::Category;
+    use crate::compare::testing::{TraceSpec, culprit_of, verdict_of};
+
+    const MS: i64 = 1000;
+
+    /// web asks cart, cart asks stock; where `fails`, stock and with it cart fail once, after 80 ms, and cart is tried
+    /// again.
+    fn passed_on(fails: bool, proxy_fails: bool) -> TraceSpec {
+        let again = if fails { 100 * MS } else { 0 };
+        let mut spec = TraceSpec::default().server((1, 0), ("web", "GET /"), (0, 50 * MS + again));
+        let mut attempt = |first: u64, start: i64, length: i64, fails: bool| {
+            let at = |from: i64, until: i64| (start + from * MS, start + (length - until) * MS);
+            let marked = fails && proxy_fails;
+            spec = std::mem::take(&mut spec)
+                .client((first, 1), ("web", "GET"), at(0, 0))
+                .with(|span| span.is_error = fails)
+                .server((first + 1, first), ("cart", "GET /cart"), at(1, 1))
+                .with(|span| span.is_error = marked)
+                .client((first + 2, first + 1), ("cart", "GET"), at(2, 2))
+                .with(|span| span.is_error = marked)
+                .server((first + 3, first + 2), ("stock", "GET /stock"), at(3, 3))
+                .with(|span| span.is_error = fails);
+        };
+        if fails {
+            attempt(10, 5 * MS, 90, true);
+        }
+        attempt(20, 5 * MS + again, 40, false);
+        spec
+    }
+
+    #[test]
+    fn failed_calls_are_of_the_deepest_service_that_failed_not_of_those_that_passed_it_on() {
+        let verdict = verdict_of(&[passed_on(false, true)], &passed_on(true, true));
+        let culprit = culprit_of(&verdict);
+        assert_eq!((culprit.service.as_str(), culprit.category), ("stock", Category::Retry));
+    }
+
+    #[test]
+    fn a_proxy_that_passes_an_error_on_without_a_mark_did_not_fail() {
+        let verdict = verdict_of(&[passed_on(false, false)], &passed_on(true, false));
+        assert_eq!(culprit_of(&verdict).service, "stock");
+    }
+
+    /// web asks stock twice by calls of one name; where `is_silent`, the second is given up after 300 ms.
+    fn asked_twice(is_silent: bool, peer: Option<&'static str>) -> TraceSpec {
+        let more = if is_silent { 300 * MS } else { 0 };
+        let spec = TraceSpec::default()
+            .server((1, 0), ("web", "GET /"), (0, 50 * MS + more))
+            .client((2, 1), ("web", "GET"), (5 * MS, 15 * MS))
+            .server((3, 2), ("stock", "GET /stock"), (6 * MS, 14 * MS))
+            .client((4, 1), ("web", "GET"), (20 * MS, 30 * MS + more))
+            .with(|span| span.is_error = is_silent)
+            .with(|span| span.attributes.extend(peer.map(|peer| ("server.address", peer))));
+        if is_silent { spec } else { spec.server((5, 4), ("stock", "GET /stock"), (21 * MS, 29 * MS)) }
+    }
+
+    #[test]
+    fn one_call_of_several_that_nobody_answered_is_of_whoever_answers_the_others() {
+        for peer in [None, Some("stock"), Some("stock.shop.svc.cluster.local:8080")] {
+            let verdict = verdict_of(&[asked_twice(false, peer)], &asked_twice(true, peer));
+            let culprit = culprit_of(&verdict);
+            assert_eq!(
+                (culprit.service.as_str(), culprit.category),
+                ("stock", Category::Timeout),
+                "{peer:?}"
+            );
+        }
+    }
+}
