@@ -75,7 +75,7 @@ impl<'a> Evidence<'a> {
         let Some(top) = services.first().filter(|top| top.score > 0) else {
             return Judgement::Abstain(self.or_skew(Reason::Diffuse));
         };
-        if self.rests_on_missing_answer(top) {
+        if self.rests_on_missing_answer(top) || self.may_be_work_astray(top) {
             return Judgement::Abstain(Reason::IncompleteTrace);
         }
         let score = self.score(top);
@@ -125,6 +125,11 @@ impl<'a> Evidence<'a> {
     /// The answer that says most about the top score was given by a span that never came, and nothing says why.
     fn rests_on_missing_answer(&self, top: &Blamed) -> bool {
         top.category != Category::Timeout && self.findings.row_of(top).is_some_and(|row| row.misses_answer)
+    }
+
+    /// Spans whose parents never came took so long that what looks like the service's own time may be theirs.
+    fn may_be_work_astray(&self, top: &Blamed) -> bool {
+        top.category == Category::OwnTime && self.analysis.tree.astray >= self.score(top).div_ceil(2)
     }
 
     pub(super) fn has_skew(&self) -> bool {

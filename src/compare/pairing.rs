@@ -22,6 +22,10 @@ pub(crate) fn pair(slow: &Ledger, linked: &Ledger, floors: &Floors) -> Vec<u64> 
     // A path that gained or lost a hop further up still ends alike.
     let suffixes = unique(gone(), |entry| entry.suffix);
     let new_suffixes = unique(new(), |entry| entry.suffix);
+    // So does work that is reached another way, through a proxy or a client of another name.
+    let works = |entry: &&Entry| entry.side == Side::Work;
+    let items = unique(gone().filter(works), |entry| entry.item);
+    let new_items = unique(new().filter(works), |entry| entry.item);
     for (entry, key) in slow.entries.iter().zip(&mut keys) {
         let same_call = calls
             .get(&call(entry))
@@ -32,7 +36,10 @@ pub(crate) fn pair(slow: &Ledger, linked: &Ledger, floors: &Floors) -> Vec<u64> 
             .get(&entry.suffix)
             .zip(new_suffixes.get(&entry.suffix))
             .and_then(|(gone, new)| gone.zip(*new));
-        if let Some((gone, _)) = same_call.or(same_end).filter(|(_, new)| new.key == entry.key) {
+        let same_item =
+            items.get(&entry.item).zip(new_items.get(&entry.item)).and_then(|(gone, new)| gone.zip(*new));
+        if let Some((gone, _)) = same_call.or(same_end).or(same_item).filter(|(_, new)| new.key == entry.key)
+        {
             *key = gone.key;
         }
     }

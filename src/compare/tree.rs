@@ -91,6 +91,8 @@ pub(crate) struct Tree<'t> {
     pub(crate) services: Column<Service>,
     /// Spans whose parent is not in the trace, the entry span apart.
     pub(crate) orphans: usize,
+    /// Nanoseconds that those of them took in all that somebody may have waited for.
+    pub(crate) astray: u64,
     /// Different spans of the trace.
     pub(crate) spans: usize,
     /// Nanoseconds, the largest correction of a clock.
@@ -110,12 +112,15 @@ impl<'t> Tree<'t> {
         let mut services = Services::new(trace);
         let service_of: Column<u32> =
             unique.spans.iter().map(|span| services.of(*span)).collect::<Vec<_>>().into();
-        let mut orphans = 0;
+        let (mut orphans, mut astray) = (0, 0_u64);
         let parents: Column<u32> = (0..unique.spans.length())
             .map(|number| {
                 let parent = unique.parent(number, &heads, &service_of);
-                if parent == NONE && number != entry && unique.head(number, &heads).parent_id.is_some() {
+                let head = unique.head(number, &heads);
+                if parent == NONE && number != entry && head.parent_id.is_some() {
                     orphans += 1;
+                    let took = if head.kind == Kind::Consumer { 0 } else { head.duration() };
+                    astray = astray.saturating_add(took);
                 }
                 parent
             })
@@ -156,6 +161,7 @@ impl<'t> Tree<'t> {
             nodes,
             services: services.known,
             orphans,
+            astray,
             spans: unique.spans.as_slice().len(),
             skew,
             envelope: last_end.saturating_sub(origin),
