@@ -8,6 +8,8 @@
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
     reason = "a measurement that cannot be made says why, and one that can is printed"
 )]
 
@@ -64,7 +66,7 @@ async fn main() {
 }
 
 /// Floods a sidecar and prints a row; returns the spans accepted per second.
-async fn measure(limit: u64, flood: &Flood, capacity: Option<f64>) -> f64 {
+async fn measure(limit: u64, flood: &Flood, capacity: Option<u64>) -> u64 {
     let backend = Backend::start(|_| Answer::Take).await;
     let sidecar = Sidecar::start(limit, flood.on_overflow, &backend.endpoint());
     let before = sidecar.memory("VmRSS:");
@@ -82,7 +84,7 @@ async fn measure(limit: u64, flood: &Flood, capacity: Option<f64>) -> f64 {
     println!(
         "| {limit} | {}{} | {before:.0} | {peak:.0} | {:+.0} | {after:.0} | {:.0} | {} | {} s |",
         flood.name,
-        offered.map_or(String::new(), |spans| format!(", {:.0} spans/s offered", spans as f64 / took)),
+        if offered > 0 { format!(", {:.0} spans/s offered", offered as f64 / took) } else { String::new() },
         peak - limit as f64,
         accepted / took,
         total(&page, "laggard_receiver_refused_requests_total"),
@@ -102,7 +104,7 @@ async fn measure(limit: u64, flood: &Flood, capacity: Option<f64>) -> f64 {
         (accepted_in_all - accounted).abs() < 0.5,
         "accepted {accepted_in_all} = sent + dropped + held + queued {accounted}"
     );
-    accepted / took
+    (accepted / took) as u64
 }
 
 /// The program under test.
@@ -182,7 +184,7 @@ impl Sidecar {
             "laggard_receiver_refused_requests_total",
         ] {
             let series = page.iter().filter(|(series, value)| series.starts_with(name) && **value > 0.0);
-            let scale = if name == "laggard_used_bytes" { (1 << 20) as f64 } else { 1.0 };
+            let scale = if name == "laggard_used_bytes" { f64::from(1 << 20) } else { 1.0 };
             let shown: Vec<_> = series
                 .map(|(series, value)| format!("{} {:.1}", &series[name.len()..], value / scale))
                 .collect();

@@ -34,7 +34,7 @@ pub(crate) struct Target {
     pub(crate) http: SocketAddr,
     pub(crate) grpc: SocketAddr,
     /// Spans a second that it takes from senders who wait for its answers, where that is known.
-    pub(crate) capacity: Option<f64>,
+    pub(crate) capacity: Option<u64>,
 }
 
 pub(crate) struct Flood {
@@ -43,8 +43,8 @@ pub(crate) struct Flood {
     pub(crate) on_overflow: &'static str,
     /// Whether it shows what the target can take.
     pub(crate) is_capacity: bool,
-    /// Sends it; returns the spans that were offered, where that is more than was sent.
-    pub(crate) send: fn(&Target) -> Option<u64>,
+    /// Sends it; returns the spans that were offered, where that is more than was sent, else 0.
+    pub(crate) send: fn(&Target) -> u64,
 }
 
 pub(crate) const FLOODS: &[Flood] = &[
@@ -153,26 +153,26 @@ fn request(spans: impl Iterator<Item = (u64, u64)>, size: usize) -> Vec<u8> {
     request
 }
 
-fn one_span_traces(to: &Target) -> Option<u64> {
+fn one_span_traces(to: &Target) -> u64 {
     let mut stream = TcpStream::connect(to.http).expect("listens");
     for first in (0..MILLION).step_by(1_000) {
         let request = request((first..first + 1_000).map(|trace| (trace, 0)), 200);
         assert!(post(&mut stream, &request));
     }
-    None
+    0
 }
 
-fn one_trace(to: &Target) -> Option<u64> {
+fn one_trace(to: &Target) -> u64 {
     let mut stream = TcpStream::connect(to.http).expect("listens");
     for first in (0..MILLION).step_by(2_000) {
         let request = request((first..first + 2_000).map(|span| (7, span)), 300);
         assert!(post(&mut stream, &request));
     }
-    None
+    0
 }
 
 /// Two million spans, each of which is a trace, from four senders at once; some requests are refused.
-fn tiny_spans(to: &Target) -> Option<u64> {
+fn tiny_spans(to: &Target) -> u64 {
     let to = to.http;
     thread::scope(|scope| {
         for sender in 0..4 {
@@ -187,11 +187,11 @@ fn tiny_spans(to: &Target) -> Option<u64> {
             });
         }
     });
-    None
+    0
 }
 
 /// As much as 16 senders can send.
-fn closed_loop(to: &Target) -> Option<u64> {
+fn closed_loop(to: &Target) -> u64 {
     let (to, until) = (to.http, Instant::now() + LONG);
     thread::scope(|scope| {
         for sender in 0..16 {
@@ -209,20 +209,20 @@ fn closed_loop(to: &Target) -> Option<u64> {
             });
         }
     });
-    None
+    0
 }
 
 /// When requests are due, at ten times the capacity.
 struct Schedule {
     started: Instant,
-    a_second: f64,
+    a_second: u64,
     offered: u64,
 }
 
 impl Schedule {
     fn new(to: &Target) -> Self {
         let capacity = to.capacity.expect("the flood before it shows the capacity");
-        Self { started: Instant::now(), a_second: 10.0 * capacity / SPANS as f64, offered: 0 }
+        Self { started: Instant::now(), a_second: 10 * capacity / SPANS as u64, offered: 0 }
     }
 
     fn is_over(&self) -> bool {
@@ -231,7 +231,8 @@ impl Schedule {
 
     /// Requests that have become due since the last call.
     fn due(&mut self) -> u64 {
-        let due = (self.started.elapsed().as_secs_f64() * self.a_second) as u64;
+        let milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let due = milliseconds * self.a_second / 1_000;
         let new = due - self.offered;
         self.offered = due;
         new
@@ -261,10 +262,7 @@ impl Pipelined {
     /// it is the sender's loss. Returns whether anything moved.
     fn drive(&mut self) -> bool {
         let mut answers = [0; 1 << 14];
-        let written = match self.rest.is_empty() {
-            true => Ok(0),
-            false => self.stream.write(&self.rest),
-        };
+        let written = if self.rest.is_empty() { Ok(0) } else { self.stream.write(&self.rest) };
         let read = self.stream.read(&mut answers);
         let is_waiting = |result: &std::io::Result<usize>| {
             result.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
@@ -282,7 +280,7 @@ impl Pipelined {
 
 /// Ten times what the target can take, on connections whose senders do not wait: a request that is due while none of
 /// them can take it is the sender's loss.
-fn open_loop(to: &Target) -> Option<u64> {
+fn open_loop(to: &Target) -> u64 {
     let mut schedule = Schedule::new(to);
     let mut connections: Vec<_> = (0..CONNECTIONS).map(|_| Pipelined::new(to.http)).collect();
     let mut requests = Requests::from_collector(TYPICAL, SPANS);
@@ -302,11 +300,11 @@ fn open_loop(to: &Target) -> Option<u64> {
             thread::sleep(Duration::from_millis(1));
         }
     }
-    Some(schedule.offered_spans())
+    schedule.offered_spans()
 }
 
 /// The same over gRPC, with as many open requests as senders would rather have than wait.
-fn open_loop_grpc(to: &Target) -> Option<u64> {
+fn open_loop_grpc(to: &Target) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
     let mut schedule = Schedule::new(to);
     let uri = format!("http://{}", to.grpc);
@@ -333,5 +331,5 @@ fn open_loop_grpc(to: &Target) -> Option<u64> {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
-    Some(schedule.offered_spans())
+    schedule.offered_spans()
 }
