@@ -8,6 +8,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use crate::baseline::floors::{self, Floors, Past};
+use crate::baseline::store::LEAST_LIKENESS;
 use crate::baseline::{Linked, References};
 use crate::cli::{CompareArgs, Failure, Format};
 use crate::compare::analysis::Analysis;
@@ -133,6 +134,9 @@ fn compare(
     } else if !is_same_route {
         let slow = &slow.route_name;
         abstain(Reason::BaselineMismatch, format!("SLOW is a trace of {slow}, FAST of {routes}"));
+    } else if references.likeness < LEAST_LIKENESS {
+        let sentence = "SLOW calls other services than FAST does, so their times cannot be compared";
+        abstain(Reason::BaselineMismatch, sentence.to_owned());
     } else if slow.trace.len() > config.compare.max_spans {
         let most = config.compare.max_spans;
         abstain(Reason::LimitExceeded, format!("SLOW has {} spans, more than {most}", slow.trace.len()));
@@ -140,7 +144,7 @@ fn compare(
         abstain(Reason::IncompleteTrace, "SLOW has no root span".to_owned());
     } else if fast_time > slow_time {
         let (fast, slow) = (explain::time(fast_time), explain::time(slow_time));
-        let sentence = format!("FAST took {fast}, SLOW {slow}: are they swapped?");
+        let sentence = format!("SLOW is the faster one: it took {slow}, FAST {fast}; are they swapped?");
         abstain(Reason::NotSlower, sentence);
     }
     let fast_id = references.linked.trace.id();

@@ -109,7 +109,7 @@ fn text_has_the_sentence_the_table_and_both_waterfalls() {
     let text = String::from_utf8(output.stdout).expect("text");
     for part in [
         "pre-processor made it slow (own_time, confidence 0.80)\n",
-        "pre-processor +775 ms of +775 ms (100.0%): own time 36.0 ms -> 811 ms in \"preprocess-request\"",
+        "pre-processor +775 ms of +775 ms (100.0%): 38.0 ms -> 813 ms, mostly own time in\n\"preprocess-request\"; this trace 1247 ms",
         "service            fast ms   slow ms   added ms    share\n",
         "pre-processor       38.000   813.000   +775.000   100.0%\n",
         "inference-server   425.000   425.000     +0.000     0.0%\n",
@@ -299,7 +299,12 @@ fn what_cannot_be_compared_is_said_in_a_sentence_and_gives_no_verdict() {
             "SLOW is a trace of web-server GET /health, FAST of web-server inference-span",
         ),
         (&fast, &stranger, "baseline_mismatch", "FAST and SLOW have no service in common"),
-        (&slow, &fast, "not_slower", "FAST took 1247 ms, SLOW 472 ms: are they swapped?"),
+        (
+            &slow,
+            &fast,
+            "not_slower",
+            "SLOW is the faster one: it took 472 ms, FAST 1247 ms; are they swapped?",
+        ),
     ] {
         let output = check(&[fast, slow, &"--format", &"json"], 0, &[sentence]);
         let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -421,6 +426,9 @@ fn whatever_a_span_is_called_the_page_holds_no_markup_of_it() {
 fn a_page_without_a_verdict_says_why() {
     let page = page(&example("slow.otlp.json"), &example("fast.otlp.json"));
     assert!(page.contains("<h1>Inconclusive: not slower</h1>"), "{page}");
-    assert!(page.contains("FAST took 1207 ms, SLOW 476 ms: are they swapped?"), "{page}");
+    assert!(
+        page.contains("SLOW is the faster one: it took 476 ms, FAST 1207 ms; are they swapped?"),
+        "{page}"
+    );
     assert!(!page.contains("<li class=\"culprit\"") && !page.contains("<strong><bdi>"), "{page}");
 }

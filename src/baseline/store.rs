@@ -19,7 +19,7 @@ use crate::otlp::{Nanos, TraceId};
 const SHAPES_PER_ROUTE: usize = 32;
 
 /// Shapes that share less than this cannot be compared.
-const LEAST_LIKENESS: f64 = 0.5;
+pub(crate) const LEAST_LIKENESS: f64 = 0.5;
 
 /// Why there is nothing to compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,8 +32,10 @@ pub(crate) struct Blamed {
     pub(crate) delta: i128,
     /// On the path in the linked reference.
     pub(crate) fast: u64,
-    /// On the path in the slow trace.
+    /// On the path in the slow trace: `fast` and `delta` together.
     pub(crate) slow: u64,
+    /// The same, with calls that another service is to blame for.
+    pub(crate) spent: u64,
     /// What most of the score is.
     pub(crate) category: Category,
     /// The row with most of that.
@@ -62,7 +64,8 @@ fn by_service(rows: &[Row], slow: &Ledger, linked: &Ledger) -> Vec<Blamed> {
         rank: u64,
         delta: i128,
         fast: u64,
-        slow: u64,
+        slow: i128,
+        spent: u64,
         categories: BTreeMap<Category, (u64, u64, usize)>,
     }
     let mut sums: BTreeMap<u64, Sum> = BTreeMap::new();
@@ -73,16 +76,19 @@ fn by_service(rows: &[Row], slow: &Ledger, linked: &Ledger) -> Vec<Blamed> {
             delta: 0,
             fast: 0,
             slow: 0,
+            spent: 0,
             categories: BTreeMap::new(),
         }));
     };
     for (at, row) in rows.iter().enumerate() {
         sum_of(row.rest.service, &mut |sum| {
             sum.fast += row.fast_time;
-            sum.slow += row.slow_time;
+            sum.slow += i128::from(row.fast_time);
+            sum.spent += row.slow_time;
         });
         for (share, delta) in row.deltas() {
             sum_of(share.service, &mut |sum| {
+                sum.slow += delta;
                 sum.score += share.time;
                 sum.rank += share.weighed();
                 sum.delta += delta;
@@ -103,8 +109,9 @@ fn by_service(rows: &[Row], slow: &Ledger, linked: &Ledger) -> Vec<Blamed> {
                 .iter()
                 .max_by_key(|(category, (time, ..))| (*time, std::cmp::Reverse(**category)))?;
             let (category, row) = (*category, *row);
-            let Sum { score, rank, delta, fast, slow, .. } = sum;
-            Some(Blamed { id, name, score, rank, delta, fast, slow, category, row })
+            let Sum { score, rank, delta, fast, slow, spent, .. } = sum;
+            let slow = u64::try_from(slow).unwrap_or(0);
+            Some(Blamed { id, name, score, rank, delta, fast, slow, spent, category, row })
         })
         .collect();
     services.sort_by(|a, b| b.rank.cmp(&a.rank).then_with(|| a.name.cmp(&b.name)).then(a.id.cmp(&b.id)));

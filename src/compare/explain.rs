@@ -23,16 +23,17 @@ pub(crate) fn identified(evidence: &Evidence<'_>, blamed: &Blamed, culprit: &Cul
         milliseconds(culprit.delta_ms),
         time(added)
     );
-    let row = evidence.findings.row_of(blamed);
-    let (before, after) = row.map_or((blamed.fast, blamed.slow), |row| (row.fast_time, row.slow_time));
-    let _ = write!(
-        text,
-        "{} {} -> {} in \"{}\"",
-        words(culprit.category),
-        time(before),
-        time(after),
-        culprit.operation
-    );
+    let (before, after) = (time(blamed.fast), time(blamed.slow));
+    let _ = write!(text, "{before} -> {after}");
+    if let Some(other) = displaced(evidence, blamed) {
+        let _ = write!(
+            text,
+            " beside {} less of {}",
+            time(u64::try_from(other.delta.unsigned_abs()).unwrap_or(u64::MAX)),
+            other.name
+        );
+    }
+    let _ = write!(text, ", mostly {} in \"{}\"", words(culprit.category), culprit.operation);
     if let Some(dependency) = &culprit.dependency {
         let _ = write!(text, " on {dependency}");
     }
@@ -95,6 +96,12 @@ pub(crate) fn without_references(reason: Reason, duration: u64) -> String {
     }
 }
 
+/// The service whose place on the critical path the culprit took, where it got more than was added in all.
+fn displaced<'e>(evidence: &Evidence<'e>, blamed: &Blamed) -> Option<&'e Blamed> {
+    let others = evidence.findings.services.iter().filter(|_| blamed.delta > i128::from(evidence.added()));
+    others.min_by_key(|other| other.delta).filter(|other| other.delta < 0)
+}
+
 /// Services between the entry span and the culprit that have next to nothing of the added time.
 fn waiting(evidence: &Evidence<'_>, culprit: &Culprit) -> Vec<String> {
     let tree = &evidence.analysis.tree;
@@ -122,14 +129,14 @@ fn waiting(evidence: &Evidence<'_>, culprit: &Culprit) -> Vec<String> {
 fn words(category: Category) -> &'static str {
     match category {
         Category::OwnTime => "own time",
-        Category::NetworkQueue => "wait for its answer beyond its own time",
+        Category::NetworkQueue => "waits for its answer beyond its own time",
         Category::Saturation => "waits on its callees",
-        Category::Dependency => "wait on a dependency",
-        Category::ExtraCalls => "more calls, time in them",
-        Category::Retry => "failed calls tried again, time in them",
-        Category::Timeout => "call given up, time until then",
-        Category::NewPath => "calls that its references do not make, time in them",
-        Category::LostConcurrency => "calls one after the other, critical time",
+        Category::Dependency => "waits on a dependency",
+        Category::ExtraCalls => "more calls",
+        Category::Retry => "failed calls that were tried again",
+        Category::Timeout => "a call that was given up",
+        Category::NewPath => "calls that its references do not make",
+        Category::LostConcurrency => "calls one after the other instead of at once",
     }
 }
 

@@ -50,7 +50,7 @@ fn e1_the_deepest_service_that_grew_is_named_and_its_callers_only_waited() {
     assert_eq!(verdict.candidates.len(), 1, "web and pre have nothing of it");
     assert_eq!(
         verdict.explanation,
-        "inference +1207 ms of +1207 ms (100.0%): own time 175 ms -> 1382 ms in \"predict\"; \
+        "inference +1207 ms of +1207 ms (100.0%): 185 ms -> 1392 ms, mostly own time in \"predict\"; \
          this trace 1467 ms, fast reference 260 ms (1 of 1). web and pre only waited"
     );
     assert_eq!(
@@ -94,11 +94,7 @@ fn e2_more_calls_are_the_callers() {
     let verdict = verdict_of(&[n_plus_one(3)], &n_plus_one(60));
     let culprit = culprit_of(&verdict);
     assert_eq!((culprit.service.as_str(), culprit.category), ("orders", Category::ExtraCalls));
-    assert!(
-        verdict.explanation.contains("more calls, time in them 15.0 ms -> 300 ms"),
-        "{}",
-        verdict.explanation
-    );
+    assert!(verdict.explanation.contains("mostly more calls in"), "{}", verdict.explanation);
 }
 
 fn payment(first_fails: bool) -> TraceSpec {

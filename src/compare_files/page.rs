@@ -32,7 +32,7 @@ pub(super) fn write(report: &Report<'_>, warnings: &[String], out: &mut dyn Writ
     )?;
     write_verdict(report, warnings, out)?;
     write_traces(report, out)?;
-    write_services(&report.rows(), out)?;
+    write_services(report, out)?;
     lanes::write(report, out)?;
     writeln!(
         out,
@@ -114,20 +114,21 @@ fn write_traces(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "</section>")
 }
 
-fn write_services(rows: &[Row<'_>], out: &mut dyn Write) -> io::Result<()> {
+fn write_services(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
-        "<section>\n<h2>Time by service</h2>\n<p class=\"hint\">Time that the request really waited for each service: \
-         every column adds up to its trace's duration.</p>\n<table class=\"services\">\n<thead><tr>\
+        "<section>\n<h2>Time by service</h2>\n<p class=\"hint\">Time that the request really waited for each service, \
+         and for the calls that it is to blame for: every column adds up to its trace's duration.</p>\n<table class=\"services\">\n<thead><tr>\
          <th scope=\"col\">Service</th><th scope=\"col\">Fast, ms</th><th scope=\"col\">Slow, ms</th>\
          <th scope=\"col\">Added, ms</th><th scope=\"col\">Share of added</th></tr></thead>\n<tbody>"
     )?;
-    for Row { service, fast_ms, slow_ms, added_ms, share } in rows {
+    for Row { service, fast_ms, slow_ms, added_ms, share } in report.rows() {
         let percent = share * 100.0;
+        let said = if report.is_slower() { format!("{percent:.1}%") } else { "-".to_owned() };
         writeln!(
             out,
             "<tr><th scope=\"row\"><bdi>{}</bdi></th><td>{fast_ms:.3}</td><td>{slow_ms:.3}</td><td>{added_ms:+.3}</td>\
-             <td class=\"share\"><i style=\"width:{percent:.1}%\" aria-hidden=\"true\"></i><span>{percent:.1}%</span></td></tr>",
+             <td class=\"share\"><i style=\"width:{percent:.1}%\" aria-hidden=\"true\"></i><span>{said}</span></td></tr>",
             Escaped(service)
         )?;
     }

@@ -54,7 +54,7 @@ pub(super) struct Row<'a> {
     pub(super) fast_ms: f64,
     pub(super) slow_ms: f64,
     pub(super) added_ms: f64,
-    /// Of all added time, 0..=1.
+    /// Of all added time, 0..=1; 0 where none was added.
     pub(super) share: f64,
 }
 
@@ -110,12 +110,15 @@ impl Report<'_> {
     pub(super) fn rows(&self) -> Vec<Row<'_>> {
         let Comparison { findings, verdict, fast, .. } = self.comparison;
         let added = verdict.duration as f64 - fast.ledger.duration as f64;
+        let is_named = matches!(verdict.outcome, Outcome::Identified(_));
         let mut rows: Vec<Row<'_>> = findings
             .services
             .iter()
             .map(|service| {
-                let (fast_ms, slow_ms) = (milliseconds(service.fast), milliseconds(service.slow));
-                let added_ms = service.delta as f64 / 1e6;
+                // Where nobody is named, calls are nobody's but of those who answered them.
+                let slow = if is_named { service.slow } else { service.spent };
+                let (fast_ms, slow_ms) = (milliseconds(service.fast), milliseconds(slow));
+                let added_ms = (i128::from(slow) - i128::from(service.fast)) as f64 / 1e6;
                 let share = if added > 0.0 { (added_ms * 1e6 / added).clamp(0.0, 1.0) } else { 0.0 };
                 let share = (share * 1000.0).round() / 1000.0;
                 Row { service: &service.name, fast_ms, slow_ms, added_ms, share }
@@ -125,12 +128,18 @@ impl Report<'_> {
         rows
     }
 
+    /// Whether there is added time to have a share of.
+    pub(super) fn is_slower(&self) -> bool {
+        self.comparison.verdict.duration > self.comparison.fast.ledger.duration
+    }
+
     /// Exclusive time on the critical path: each column adds up to its trace's duration.
     fn write_table(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
         let mut lines = vec![["service", "fast ms", "slow ms", "added ms", "share"].map(str::to_owned)];
+        let is_slower = self.is_slower();
         lines.extend(self.rows().into_iter().map(|row| {
             let Row { service, fast_ms, slow_ms, added_ms, share } = row;
-            let share = format!("{:.1}%", share * 100.0);
+            let share = if is_slower { format!("{:.1}%", share * 100.0) } else { "-".to_owned() };
             let [fast, slow] = [fast_ms, slow_ms].map(|ms| format!("{ms:.3}"));
             [printable(service), fast, slow, format!("{added_ms:+.3}"), share]
         }));

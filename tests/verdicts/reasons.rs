@@ -161,6 +161,17 @@ fn references_that_call_other_services_are_a_baseline_mismatch() {
     let verdict = Sidecar::taught(FAST).verdict(other);
     assert_eq!(verdict.outcome, Outcome::Inconclusive(Reason::BaselineMismatch));
     assert!(verdict.explanation.contains("call other services"), "{}", verdict.explanation);
+    let (answer, warnings) = compared(FAST, other);
+    assert_eq!(answer["reason"], "baseline_mismatch");
+    assert!(warnings.contains("SLOW calls other services than FAST does"), "{warnings}");
+    let services = answer["services"].as_array().expect("a list");
+    let of = |name: &str, key: &str| {
+        services.iter().find(|row| row["service"] == name).map(|row| row[key].clone())
+    };
+    assert_eq!(of("b", "slow_ms"), Some(100.0.into()), "as both traces show");
+    assert_eq!(of("cart", "fast_ms"), Some(80.0.into()));
+    let added: f64 = services.iter().filter_map(|row| row["added_ms"].as_f64()).sum();
+    assert!((added - 300.0).abs() < 1e-6);
     let (answer, warnings) = compared(FAST, "shop server /cart 0..400");
     assert_eq!(answer["reason"], "baseline_mismatch");
     assert_eq!(warnings, "laggard: FAST and SLOW have no service in common\n");
