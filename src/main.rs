@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 
 /// A process that must stay within its memory limit needs an allocator that gives back what a flood took. jemalloc's own
 /// thread does so within some seconds, also when the process has fallen idle; mimalloc looks for pages to give back only
-/// while it serves, and kept 100 to 200 MiB of a flood of 360 MiB, whatever its options, at the same CPU time a span.
+/// while it serves, and kept 100 to 200 MiB of a flood of 360 MiB, whatever its options (docs/benchmarks.md).
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
