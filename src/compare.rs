@@ -6,7 +6,7 @@ mod calls;
 mod causes;
 mod column;
 pub(crate) mod comparer;
-mod confidence;
+pub mod confidence;
 mod culprit;
 mod dependency;
 mod edges;
@@ -26,8 +26,11 @@ mod waits;
 
 pub use comparer::Comparer;
 pub(crate) use comparer::without_references;
+pub use confidence::Grounds;
 pub use shape::{Shape, shape};
 pub(crate) use tree::hash_of;
+
+use serde::{Deserialize, Serialize};
 
 use crate::otlp::{Nanos, SpanId, TraceId};
 
@@ -66,6 +69,8 @@ pub struct Culprit {
     pub category: Category,
     /// 0..=0.95.
     pub confidence: f64,
+    /// What the confidence rests on.
+    pub grounds: Box<Grounds>,
     /// Milliseconds of the added latency that fall to the service, against the linked reference.
     pub delta_ms: f64,
     /// `delta_ms` of what the entry span lasted longer than the reference's, 0..=1.
@@ -107,7 +112,8 @@ pub struct Candidate {
 }
 
 /// How a culprit spent the added time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Category {
     /// In its own code.
     OwnTime,
@@ -147,7 +153,8 @@ impl Category {
 }
 
 /// Why no service is named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// No reference of this route is known yet.
     NoBaseline,

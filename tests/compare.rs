@@ -108,7 +108,7 @@ fn text_has_the_sentence_the_table_and_both_waterfalls() {
     let output = laggard(&[&fast, &slow]);
     let text = String::from_utf8(output.stdout).expect("text");
     for part in [
-        "pre-processor made it slow (own_time, confidence 0.80)\n",
+        "pre-processor made it slow (own_time, confidence 0.76)\n",
         "pre-processor +775 ms of +775 ms (100.0%): 38.0 ms -> 813 ms, mostly own time in\n\"preprocess-request\"; this trace 1247 ms",
         "service            fast ms   slow ms   added ms    share\n",
         "pre-processor       38.000   813.000   +775.000   100.0%\n",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use laggard::simulate::fault::Scenario;
 use laggard::simulate::judge::Case;
 use laggard::simulate::report::Tally;
+use laggard::simulate::results::CaseResult;
 use laggard::telemetry::metrics::Metrics;
 
 /// Cases of each scenario.
@@ -17,7 +18,7 @@ fn judge(scenario: Scenario) -> Tally {
     let mut tally = Tally::default();
     for seed in 0..CASES {
         let case = Case::random(scenario, seed).expect("the scenario fits into one of many systems");
-        tally.add(&case, &case.judge(&metrics));
+        tally.add(&CaseResult::of(seed, &case, case.judge(&metrics)));
     }
     tally
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::analysis::Analysis;
 use super::blame::{self, Findings};
+use super::confidence::Grounds;
 use super::judge::{Evidence, Judgement, Slower, ratio};
 use super::traffic::{Look, Traffic};
 use super::{Candidate, Culprit, Outcome, Reason, Reference, Verdict, culprit, explain, phase};
@@ -177,7 +178,7 @@ pub(crate) fn verdict_on(
     let Settings { slower, minimum_share, threshold } = settings;
     let evidence = Evidence { analysis, references, findings, slower, minimum_share };
     let (outcome, explanation) = match evidence.judge() {
-        Judgement::Name(blamed, confidence) => match named(&evidence, blamed, confidence) {
+        Judgement::Name(blamed, grounds) => match named(&evidence, blamed, grounds) {
             Some(culprit) => {
                 let explanation = explain::identified(&evidence, blamed, &culprit);
                 (Outcome::Identified(culprit), explanation)
@@ -206,14 +207,15 @@ fn abstain(evidence: &Evidence<'_>, reason: Reason) -> (Outcome, String) {
     (Outcome::Inconclusive(reason), explain::inconclusive(evidence, reason))
 }
 
-fn named(evidence: &Evidence<'_>, blamed: &blame::Blamed, confidence: f64) -> Option<Culprit> {
+fn named(evidence: &Evidence<'_>, blamed: &blame::Blamed, grounds: Grounds) -> Option<Culprit> {
     let Evidence { analysis, references, findings, .. } = *evidence;
     let row = findings.row_of(blamed)?;
     let place = culprit::place(analysis, &references.linked, blamed, row)?;
     Some(Culprit {
         service: blamed.name.clone(),
         category: blamed.category,
-        confidence,
+        confidence: grounds.confidence(blamed.category),
+        grounds: Box::new(grounds),
         delta_ms: added_ms(evidence, blamed),
         share: ratio(added(evidence, blamed), evidence.added()),
         operation: place.operation,

@@ -2,6 +2,7 @@
 
 use super::analysis::Analysis;
 use super::blame::{Blamed, Findings};
+use super::confidence::Grounds;
 use super::tree::Service;
 use super::{Category, Reason};
 use crate::baseline::References;
@@ -39,8 +40,8 @@ pub(crate) struct Evidence<'a> {
 
 /// The service to name, or why there is none.
 pub(crate) enum Judgement<'a> {
-    /// This one, with so much confidence, 0..=0.95.
-    Name(&'a Blamed, f64),
+    /// This one, and what speaks for it.
+    Name(&'a Blamed, Grounds),
     /// None.
     Abstain(Reason),
 }
@@ -101,7 +102,7 @@ impl<'a> Evidence<'a> {
         if share < self.minimum_share || coverage < LEAST_COVERAGE || stated < least_stated {
             return Judgement::Abstain(self.or_skew(Reason::Diffuse));
         }
-        Judgement::Name(top, self.confidence(top, share))
+        Judgement::Name(top, self.grounds(top, share, margin, coverage))
     }
 
     fn is_slower(&self, slow: u64, fast: u64) -> bool {

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
-use crate::compare::{Category, Culprit, Reason};
+use crate::compare::{Category, Culprit, Grounds, Reason};
 use crate::otlp::TraceId;
 
 const TRACE: [u8; 16] = [7; 16];
@@ -88,6 +88,7 @@ fn identified() -> Verdict {
             service: "pre-processor".to_owned(),
             category: Category::OwnTime,
             confidence: 0.9,
+            grounds: Box::new(Grounds::default()),
             delta_ms: 775.229,
             share: 0.97,
             operation: "preprocess-request".to_owned(),

@@ -1,5 +1,7 @@
 //! One thing that goes wrong, and what a careful expert would then say.
 
+use serde::{Deserialize, Serialize};
+
 use super::random::Random;
 use super::run::{Moment, run};
 use super::system::{Step, System};
@@ -7,7 +9,7 @@ use crate::compare::Category;
 use crate::otlp::Nanos;
 
 /// What goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Scenario {
     /// A service works longer.
     OwnTime,
@@ -41,8 +43,14 @@ pub enum Scenario {
     SharedDatabase,
     /// A cache has the answer less often than it had.
     CacheRatio,
-    /// Half of the requests bring more work to a service and to those below it.
+    /// Half of the requests bring more work to a service.
     BiggerInput,
+    /// A service works longer, and its callers ask a second instance when the first takes too long.
+    Hedged,
+    /// A service fails slowly, and circuit breakers keep some requests from it; callers do without it.
+    Breaker,
+    /// Nothing: what is slow is slow by chance.
+    Chance,
 }
 
 impl Scenario {
@@ -60,7 +68,7 @@ impl Scenario {
     ];
 
     /// What goes wrong in less plain ways.
-    pub const COMPOUND: [Self; 8] = [
+    pub const COMPOUND: [Self; 10] = [
         Self::RetryStorm,
         Self::Fallback,
         Self::ColdStart,
@@ -69,7 +77,14 @@ impl Scenario {
         Self::SharedDatabase,
         Self::CacheRatio,
         Self::BiggerInput,
+        Self::Hedged,
+        Self::Breaker,
     ];
+
+    /// All of them, and no fault at all.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::PLAIN.into_iter().chain(Self::COMPOUND).chain([Self::Chance])
+    }
 
     /// As tables call it.
     pub fn as_str(self) -> &'static str {
@@ -91,6 +106,9 @@ impl Scenario {
             Self::SharedDatabase => "shared database",
             Self::CacheRatio => "cache ratio fell",
             Self::BiggerInput => "bigger input",
+            Self::Hedged => "hedged",
+            Self::Breaker => "circuit breaker",
+            Self::Chance => "chance alone",
         }
     }
 
@@ -101,7 +119,8 @@ impl Scenario {
             Timeout,
         };
         match self {
-            Self::OwnTime | Self::LockWait | Self::BiggerInput => &[OwnTime],
+            Self::OwnTime | Self::LockWait | Self::BiggerInput | Self::Hedged | Self::Breaker => &[OwnTime],
+            Self::Chance => &[OwnTime, NetworkQueue, Dependency, NewPath],
             Self::NetworkQueue => &[NetworkQueue],
             Self::Saturation => &[Saturation, OwnTime, NetworkQueue],
             Self::Dependency | Self::SharedDatabase => &[Dependency],
@@ -128,7 +147,8 @@ pub struct Fault {
     pub service: usize,
     /// In one of its instances only.
     pub replica: Option<usize>,
-    /// Nanoseconds that one call is affected by; how many calls more, for [`Scenario::ExtraCalls`].
+    /// Nanoseconds that one call is affected by; how many calls more for [`Scenario::ExtraCalls`], how many are made at
+    /// once for [`Scenario::LostConcurrency`].
     pub amount: Nanos,
     /// The step concerned: operation and index.
     pub step: Option<(usize, usize)>,
@@ -145,6 +165,17 @@ impl Fault {
     /// A place in `system` where this scenario can happen, so that it adds about `strength` of the usual duration to
     /// the requests that meet it; `None` where no place was found. The system is adapted where the fault needs it.
     pub fn place(system: &mut System, scenario: Scenario, strength: f64, seed: u64) -> Option<Self> {
+        if scenario == Scenario::Chance {
+            let other = 0;
+            return Some(Self {
+                scenario,
+                service: 0,
+                replica: Some(usize::MAX),
+                amount: 0,
+                step: None,
+                other,
+            });
+        }
         let mut random = Random::at(seed, 2);
         let places = places(system, scenario);
         for _ in 0..12.min(places.len()) {
@@ -165,34 +196,50 @@ impl Fault {
     fn fit(&mut self, system: &mut System, strength: f64, seed: u64) -> bool {
         let usual = probe(system, None, seed).0;
         let target = usual * strength;
-        self.amount = if self.scenario == Scenario::ExtraCalls { 1 } else { target.max(1e6) as Nanos };
+        self.amount = match self.scenario {
+            Scenario::ExtraCalls => 1,
+            Scenario::LostConcurrency => 2,
+            _ => target.max(1e6) as Nanos,
+        };
         for _ in 0..2 {
             self.adapt(system);
             let (_, added) = probe(system, Some(self), seed);
             if added <= 0.0 {
                 return false;
             }
-            if self.scenario == Scenario::LostConcurrency {
-                return added > usual * 0.1;
-            }
             let factor = (target / added).clamp(0.01, 150.0);
             self.amount = ((self.amount as f64 * factor).max(1.0)) as Nanos;
+            if self.amount as f64 > target * MOST_TIMES {
+                return false;
+            }
             if self.scenario == Scenario::ExtraCalls {
                 break;
             }
         }
         self.adapt(system);
-        probe(system, Some(self), seed).1 > usual * 0.1
+        let least = if self.scenario == Scenario::LostConcurrency { target * 0.5 } else { usual * 0.1 };
+        probe(system, Some(self), seed).1 > least
     }
 
-    /// What is behind a cache is as slow as it is before the cache fails.
+    /// The system as it is before the fault: what is behind a cache is as slow, as many calls are made at once, and
+    /// callers are as impatient.
     fn adapt(&self, system: &mut System) {
-        let (Scenario::NewPath | Scenario::CacheRatio, Some((operation, step))) = (self.scenario, self.step)
-        else {
-            return;
-        };
-        if let Step::Cached { miss, .. } = &mut system.operations[operation].steps[step] {
-            miss.median = self.amount as f64;
+        match (self.scenario, self.step) {
+            (Scenario::NewPath | Scenario::CacheRatio, Some((operation, step))) => {
+                if let Step::Cached { miss, .. } = &mut system.operations[operation].steps[step] {
+                    miss.median = self.amount as f64;
+                }
+            }
+            (Scenario::LostConcurrency, Some((operation, step))) => {
+                let Step::Together(calls) = &system.operations[operation].steps[step] else { return };
+                let spans: f64 = calls.iter().map(|call| system.operations[call.operation].spans).sum();
+                let most = (MOST_SPANS_AT_ONCE / spans * calls.len() as f64) as usize;
+                let count = (self.amount as usize).min(most).max(2);
+                let calls = calls.iter().copied().cycle().take(count).collect();
+                system.operations[operation].steps[step] = Step::Together(calls);
+            }
+            (Scenario::Hedged, _) => system.hedge(self.service, self.amount / 2),
+            _ => {}
         }
     }
 
@@ -224,7 +271,6 @@ impl Fault {
                 });
                 accepted.extend(users.map(|operation| operation.service));
             }
-            Scenario::BiggerInput => accepted.extend(callees(self.service)),
             _ => {}
         }
         // What its proxy saw, it saw of the service behind it.
@@ -232,6 +278,12 @@ impl Fault {
         accepted.into_iter().filter_map(|service| Some(system.services.get(service)?.name.as_str())).collect()
     }
 }
+
+/// A call is affected by at most so many times what that adds to the request.
+const MOST_TIMES: f64 = 20.0;
+
+/// A fan-out leaves no more spans than this, on average.
+const MOST_SPANS_AT_ONCE: f64 = 300.0;
 
 type Place = (usize, Option<(usize, usize)>, usize);
 
@@ -261,7 +313,9 @@ fn places(system: &System, scenario: Scenario) -> Vec<Place> {
                     places.push((service, at, 0));
                 }
                 (Scenario::LostConcurrency, Step::Together(_)) => places.push((service, at, 0)),
-                (Scenario::PoolWait, Step::Call(call)) => places.push((service, at, callee(call))),
+                (Scenario::PoolWait, Step::Call(call)) if system.services[callee(call)].is_traced => {
+                    places.push((service, at, callee(call)));
+                }
                 (Scenario::Saturation | Scenario::BiggerInput, Step::Call(_))
                 | (Scenario::BiggerInput, Step::Query { .. })
                 | (Scenario::OwnTime | Scenario::LockWait, Step::Work(_)) => {
@@ -272,7 +326,9 @@ fn places(system: &System, scenario: Scenario) -> Vec<Place> {
                     | Scenario::Retry
                     | Scenario::RetryStorm
                     | Scenario::Timeout
-                    | Scenario::ColdStart,
+                    | Scenario::ColdStart
+                    | Scenario::Hedged
+                    | Scenario::Breaker,
                     Step::Call(call),
                 ) if system.services[callee(call)].is_traced => {
                     places.push((callee(call), None, 0));
@@ -299,6 +355,7 @@ fn probe(system: &System, fault: Option<&Fault>, seed: u64) -> (f64, f64) {
                 start: 0,
                 progress: 0.0,
                 operation: *operation,
+                calm: None,
             };
             let clean = run(system, None, moment).duration as f64;
             durations.push(clean);
@@ -314,4 +371,37 @@ fn probe(system: &System, fault: Option<&Fault>, seed: u64) -> (f64, f64) {
 fn middle(values: &mut [f64]) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first of some systems in which there is a place for it.
+    fn placed(scenario: Scenario, strength: f64) -> (System, Fault, u64) {
+        let found = (0..60).find_map(|seed| {
+            let mut system = System::random(seed);
+            Fault::place(&mut system, scenario, strength, seed).map(|fault| (system, fault, seed))
+        });
+        found.expect("some system has a place")
+    }
+
+    #[test]
+    fn a_fault_adds_about_as_much_as_it_is_asked_to_where_all_instances_have_it() {
+        for scenario in Scenario::all().filter(|scenario| *scenario != Scenario::Chance) {
+            for strength in [0.3, 5.0] {
+                let (system, mut fault, seed) = placed(scenario, strength);
+                fault.replica = None;
+                let (usual, added) = (probe(&system, None, seed).0, probe(&system, Some(&fault), seed).1);
+                let part = added / usual;
+                assert!((strength / 4.0..strength * 4.0).contains(&part), "{scenario:?} {strength}: {part}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_wrong_requests_are_as_they_were() {
+        let (system, fault, seed) = placed(Scenario::Chance, 1.0);
+        assert!(probe(&system, Some(&fault), seed).1.abs() < 1.0);
+    }
 }

@@ -3,12 +3,14 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::encode::encode;
 use super::fault::{Fault, Scenario};
 use super::random::{Random, mix};
 use super::run::{Moment, Request, run};
 use super::system::System;
-use crate::compare::{Category, Outcome, Reason, Verdict};
+use crate::compare::{Category, Grounds, Outcome, Reason, Verdict};
 use crate::config::Config;
 use crate::otlp::batch::Batch;
 use crate::otlp::{Nanos, TraceId};
@@ -36,30 +38,37 @@ pub struct Case {
 }
 
 /// What came of a case.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
     /// The requests that met the fault.
     pub met: Vec<Met>,
-    /// Slow traces that did not meet it, and how many of them got a service named.
-    pub others: (u64, u64),
+    /// Slow traces that did not meet it: what made them slow is chance.
+    pub others: Vec<Met>,
     /// Spans that went through.
     pub spans: u64,
 }
 
-/// A request that met the fault.
-#[derive(Clone, Debug, PartialEq)]
+/// A request that met the fault, or was slow by chance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Met {
-    /// What the fault added, in parts of the duration without it.
+    /// What the fault added, or the chance that added most, in parts of the duration without it.
     pub added: f64,
     /// Whether a careful expert could tell: at least half of what the trace lasted longer than its route's median,
-    /// and a fifth of its duration, was added by the fault.
+    /// and a fifth of its duration, was added by the fault, or by one service's chance.
     pub can_tell: bool,
     /// `None` where the trace was not slow.
     pub said: Option<Said>,
 }
 
+impl Met {
+    /// The service that was named.
+    pub fn named(&self) -> Option<&Named> {
+        self.said.as_ref()?.named.as_ref()
+    }
+}
+
 /// What a verdict said, and whether it was right.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Said {
     /// Why nothing was named.
     pub reason: Option<Reason>,
@@ -68,26 +77,18 @@ pub struct Said {
 }
 
 /// A named service.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Named {
     /// Its name.
     pub service: String,
     /// Its category.
     pub category: Category,
-    /// As the verdict had it.
-    pub confidence: f64,
     /// Whether it was the culprit or what an expert would accept.
     pub is_right: bool,
     /// Whether the category describes the fault.
     pub is_category_right: bool,
-    /// Its share of all positive scores.
-    pub share: f64,
-    /// How far the second is behind, in parts of the first.
-    pub margin: f64,
-    /// The slow trace's duration over the reference's.
-    pub slowdown: f64,
-    /// How many references there were.
-    pub references: usize,
+    /// What the confidence rests on.
+    pub grounds: Grounds,
 }
 
 impl Case {
@@ -127,19 +128,21 @@ impl Case {
         let medians: Vec<f64> = normal.iter_mut().map(|durations| median(durations)).collect();
         let edges: Vec<(usize, usize)> = edges.into_iter().collect();
         let accepted = self.fault.accepted(&self.system, &edges);
-        let mut expected: HashMap<TraceId, (f64, bool)> = HashMap::new();
+        let mut expected: Vec<(TraceId, Cause)> = Vec::new();
         let mut verdicts = Vec::new();
         for number in NORMAL..NORMAL + FAULTY {
             start += (random.between(0.5, 1.5) * SECOND as f64) as Nanos;
             let (route, moment) = self.moment(number, start, &mut random);
             let clean = run(&self.system, None, moment).duration as f64;
             let request = run(&self.system, Some(&self.fault), moment);
-            let added = request.duration as f64 - clean;
-            if added > clean * 0.01 {
-                let longer = request.duration as f64 - medians[route];
-                let can_tell = added * 2.0 >= longer && added >= clean * 0.2;
-                expected.insert(self.id(number), (added / clean, can_tell));
-            }
+            let duration = request.duration as f64;
+            let is_met = duration > clean * 1.01;
+            let cause = if is_met {
+                Cause::Fault(Added::of(duration, clean, medians[route]))
+            } else {
+                Cause::Chance(moment, medians[route])
+            };
+            expected.push((self.id(number), cause));
             sender.send(&self.system, self.id(number), &request, start, &mut |outgoing| {
                 keep(&mut verdicts, outgoing);
             });
@@ -147,30 +150,46 @@ impl Case {
         sender.pipeline.decide_all(sender.clock, &mut |outgoing| keep(&mut verdicts, outgoing));
 
         let mut judged = Judged { spans: sender.spans, ..Judged::default() };
-        let ids = (NORMAL..NORMAL + FAULTY).map(|number| self.id(number));
         let mut verdicts: HashMap<TraceId, Verdict> = verdicts.into_iter().collect();
-        for id in ids {
-            let verdict = verdicts.remove(&id);
-            match (expected.get(&id), verdict) {
-                (Some((added, can_tell)), verdict) => judged.met.push(Met {
-                    added: *added,
-                    can_tell: *can_tell,
-                    said: verdict.map(|verdict| said(&verdict, &accepted, self.fault.scenario)),
-                }),
-                (None, Some(verdict)) => {
-                    judged.others.0 += 1;
-                    judged.others.1 += u64::from(matches!(verdict.outcome, Outcome::Identified(_)));
+        for (id, cause) in expected {
+            match (cause, verdicts.remove(&id)) {
+                (Cause::Fault(added), verdict) => {
+                    let said = verdict.map(|verdict| said(&verdict, &accepted, self.fault.scenario));
+                    judged.met.push(added.met(said));
                 }
-                (None, None) => {}
+                (Cause::Chance(moment, median), Some(verdict)) => {
+                    let (added, services) = self.by_chance(moment, median);
+                    judged.others.push(added.met(Some(said(&verdict, &services, Scenario::Chance))));
+                }
+                (Cause::Chance(..), None) => {}
             }
         }
         judged
+    }
+
+    /// Whose chance made a request slow that met no fault, and what it added: with this service at its usual, and all
+    /// else as it was, it would have been fastest.
+    fn by_chance(&self, moment: Moment, median: f64) -> (Added, Vec<&str>) {
+        let duration = run(&self.system, None, moment).duration as f64;
+        let without = |service| {
+            let calm = Moment { calm: Some(service), ..moment };
+            run(&self.system, None, calm).duration as f64
+        };
+        let services = 0..self.system.services.len() / if self.system.has_mesh { 2 } else { 1 };
+        let fastest = services.map(|service| (without(service), service));
+        let (clean, service) = fastest.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((duration, 0));
+        let accepted = [Some(service), self.system.proxy_of(service)];
+        let names = accepted.into_iter().flatten().map(|one| self.system.services[one].name.as_str());
+        (Added::of(duration, clean, median), names.collect())
     }
 
     /// What is wrong here, in words.
     pub fn describe(&self) -> String {
         let Fault { scenario, service, replica, amount, .. } = self.fault;
         let name = &self.system.services[service].name;
+        if scenario == Scenario::Chance {
+            return format!("seed {:#x}: {}", self.seed, scenario.as_str());
+        }
         let which = replica.map_or("all instances".to_owned(), |replica| format!("instance {replica}"));
         let count = self.system.services.len();
         format!(
@@ -194,12 +213,38 @@ impl Case {
         }
         let operation = self.system.routes[route].0;
         let progress = number as f64 / (NORMAL + FAULTY) as f64;
-        (route, Moment { seed: mix(self.seed, 0x1_0000 + number), start, progress, operation })
+        let seed = mix(self.seed, 0x1_0000 + number);
+        (route, Moment { seed, start, progress, operation, calm: None })
     }
 
     fn id(&self, number: u64) -> TraceId {
         let halves = [mix(self.seed, number), mix(number, self.seed) | 1];
         TraceId::from_slice(halves.map(u64::to_be_bytes).as_flattened()).expect("the last bit is set")
+    }
+}
+
+/// What made a request slow, if it was.
+enum Cause {
+    Fault(Added),
+    /// Worked out only where it was.
+    Chance(Moment, f64),
+}
+
+/// How much longer something made a request.
+struct Added {
+    part: f64,
+    can_tell: bool,
+}
+
+impl Added {
+    /// `clean` is how long it would have lasted without, `median` how long requests of its route last.
+    fn of(duration: f64, clean: f64, median: f64) -> Self {
+        let added = duration - clean;
+        Self { part: added / clean, can_tell: added * 2.0 >= duration - median && added >= clean * 0.2 }
+    }
+
+    fn met(&self, said: Option<Said>) -> Met {
+        Met { added: self.part, can_tell: self.can_tell, said }
     }
 }
 
@@ -259,18 +304,12 @@ fn said(verdict: &Verdict, accepted: &[&str], scenario: Scenario) -> Said {
         Outcome::Identified(culprit) => culprit,
         Outcome::Inconclusive(reason) => return Said { reason: Some(*reason), named: None },
     };
-    let share = |at: usize| verdict.candidates.get(at).map_or(0.0, |candidate| candidate.share);
-    let reference = verdict.baseline.as_ref();
     let named = Named {
         service: culprit.service.clone(),
         category: culprit.category,
-        confidence: culprit.confidence,
         is_right: accepted.contains(&culprit.service.as_str()),
         is_category_right: scenario.categories().contains(&culprit.category),
-        share: share(0),
-        margin: if share(0) > 0.0 { 1.0 - share(1) / share(0) } else { 0.0 },
-        slowdown: reference.map_or(1.0, |r| verdict.duration as f64 / (r.duration as f64).max(1.0)),
-        references: reference.map_or(0, |reference| reference.count),
+        grounds: *culprit.grounds,
     };
     Said { reason: None, named: Some(named) }
 }

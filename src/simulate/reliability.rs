@@ -2,64 +2,130 @@
 
 use std::io::{self, Write};
 
+use super::judge::Named;
+use crate::compare::{Category, Grounds};
+
+/// One named service, and whether it was right.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// What it was named for.
+    pub category: Category,
+    /// What the confidence rests on.
+    pub grounds: Grounds,
+    /// Whether it was right.
+    pub is_right: bool,
+}
+
+impl Sample {
+    /// Of a verdict.
+    pub fn of(named: &Named) -> Self {
+        Self { category: named.category, grounds: named.grounds, is_right: named.is_right }
+    }
+
+    /// The confidence that the verdict has.
+    pub fn confidence(&self) -> f64 {
+        self.grounds.confidence(self.category)
+    }
+}
+
 const BINS: usize = 10;
 
 /// Verdicts in ten bins of confidence.
 #[derive(Clone, Debug, Default)]
 pub struct Reliability {
     bins: [Bin; BINS],
+    /// Sums of squared differences and of logarithms of what was said of what happened.
+    brier: f64,
+    log: f64,
 }
 
+/// Verdicts of about the same confidence.
 #[derive(Clone, Copy, Debug, Default)]
-struct Bin {
-    count: u64,
-    right: u64,
+pub struct Bin {
+    /// How many.
+    pub count: u64,
+    /// How many of them were right.
+    pub right: u64,
+    /// The sum of their confidence.
     confidence: f64,
 }
 
+impl Bin {
+    /// The mean confidence of its verdicts.
+    pub fn confidence(&self) -> f64 {
+        self.confidence / self.count.max(1) as f64
+    }
+
+    /// The share of its verdicts that were right.
+    pub fn right(&self) -> f64 {
+        self.right as f64 / self.count.max(1) as f64
+    }
+}
+
 impl Reliability {
-    /// Counts a verdict.
-    pub fn add(&mut self, confidence: f64, is_right: bool) {
+    /// Of what `confidence` says of each sample.
+    pub fn of(samples: &[Sample], confidence: impl Fn(&Sample) -> f64) -> Self {
+        let mut reliability = Self::default();
+        for sample in samples {
+            reliability.add(confidence(sample), sample.is_right);
+        }
+        reliability
+    }
+
+    fn add(&mut self, confidence: f64, is_right: bool) {
         let bin = &mut self.bins[((confidence * BINS as f64) as usize).min(BINS - 1)];
         bin.count += 1;
         bin.right += u64::from(is_right);
         bin.confidence += confidence;
+        let said = if is_right { confidence } else { 1.0 - confidence };
+        self.brier += (1.0 - said) * (1.0 - said);
+        self.log -= said.clamp(0.01, 0.99).ln();
     }
 
-    /// Counts what another one counted.
-    pub fn merge(&mut self, other: &Self) {
-        for (bin, more) in self.bins.iter_mut().zip(&other.bins) {
-            bin.count += more.count;
-            bin.right += more.right;
-            bin.confidence += more.confidence;
-        }
+    /// Those bins that have verdicts.
+    pub fn bins(&self) -> impl Iterator<Item = (f64, &Bin)> {
+        let bins = self.bins.iter().enumerate().filter(|(_, bin)| bin.count > 0);
+        bins.map(|(number, bin)| (number as f64 / BINS as f64, bin))
     }
 
     /// Expected calibration error: how far confidence and truth are apart in a bin, weighted by its verdicts, 0..=1.
     pub fn error(&self) -> f64 {
-        let all: u64 = self.bins.iter().map(|bin| bin.count).sum();
         let off: f64 = self.bins.iter().map(|bin| (bin.confidence - bin.right as f64).abs()).sum();
-        if all == 0 { 0.0 } else { off / all as f64 }
+        off / self.count().max(1) as f64
+    }
+
+    /// How many verdicts there are.
+    pub fn count(&self) -> u64 {
+        self.bins.iter().map(|bin| bin.count).sum()
     }
 
     /// The share of all verdicts that were right, 0..=1. Where it is high, saying just this of every verdict has hardly
-    /// any error either: a small error alone does not show that confidence tells verdicts apart.
+    /// any calibration error either: a small one alone does not show that confidence tells verdicts apart.
     pub fn right(&self) -> f64 {
-        let sum = |of: fn(&Bin) -> u64| self.bins.iter().map(of).sum::<u64>();
-        sum(|bin| bin.right) as f64 / (sum(|bin| bin.count) as f64).max(1.0)
+        self.bins.iter().map(|bin| bin.right).sum::<u64>() as f64 / self.count().max(1) as f64
     }
 
-    /// Writes the bins and the error, as markdown.
+    /// Writes the bins, as markdown.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "| confidence | verdicts | mean confidence | right | |\n|---|---:|---:|---:|---|")?;
-        for (number, bin) in self.bins.iter().enumerate().filter(|(_, bin)| bin.count > 0) {
-            let (from, to) = (number as f64 / BINS as f64, (number + 1) as f64 / BINS as f64);
-            let right = bin.right as f64 / bin.count as f64;
-            let mean = bin.confidence / bin.count as f64;
-            let bar = "#".repeat((right * 40.0).round() as usize);
-            writeln!(out, "| {from:.1}-{to:.1} | {} | {mean:.3} | {right:.3} | `{bar}` |", bin.count)?;
+        writeln!(out, "| confidence | verdicts | mean confidence | right |\n|---|---:|---:|---:|")?;
+        for (from, bin) in self.bins() {
+            let to = from + 1.0 / BINS as f64;
+            let (count, confidence, right) = (bin.count, bin.confidence(), bin.right());
+            writeln!(out, "| {from:.1}-{to:.1} | {count} | {confidence:.3} | {right:.3} |")?;
         }
-        writeln!(out, "\nExpected calibration error: {:.4}; right: {:.4} of all.", self.error(), self.right())
+        Ok(())
+    }
+
+    /// Writes the header of a table of scores, as markdown.
+    pub fn write_score_header(out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "| | calibration error | Brier score | log score |\n|---|---:|---:|---:|")
+    }
+
+    /// Writes what it is worth as a row of such a table. Less is better in each column.
+    pub fn write_scores(&self, label: &str, out: &mut dyn Write) -> io::Result<()> {
+        let count = self.count().max(1) as f64;
+        let (brier, log) = (self.brier / count, self.log / count);
+        writeln!(out, "| {label} | {:.4} | {brier:.4} | {log:.4} |", self.error())
     }
 }
 
@@ -74,10 +140,10 @@ mod tests {
             reliability.add(0.75, number < 7);
         }
         assert!((reliability.error() - 0.05).abs() < 1e-9);
+        assert!((reliability.right() - 0.7).abs() < 1e-9);
         let mut sure = Reliability::default();
         sure.add(0.95, false);
         assert!((sure.error() - 0.95).abs() < 1e-9);
-        sure.merge(&reliability);
-        assert!((sure.error() - (0.95 + 0.5) / 11.0).abs() < 1e-9);
+        assert!(sure.brier > 0.9 && reliability.brier / 10.0 < 0.22);
     }
 }

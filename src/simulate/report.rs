@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::fault::Scenario;
-use super::judge::{Case, Judged, Named};
-use super::reliability::Reliability;
+use super::judge::{Met, Named};
+use super::reliability::Sample;
+use super::results::CaseResult;
 
 /// What a fault adds, in parts of the duration without it: up to a half, as much again, three times, more.
 const STRENGTHS: [(f64, &str); 4] =
@@ -16,16 +17,17 @@ const STRENGTHS: [(f64, &str); 4] =
 pub struct Tally {
     cells: BTreeMap<Key, Cell>,
     reasons: BTreeMap<&'static str, u64>,
-    /// How far confidence can be trusted, where an expert could tell.
-    pub reliability: Reliability,
-    /// The same over every slow trace to which the fault added a fifth, whatever else was slow in it.
-    pub of_all: Reliability,
+    /// What confidence is fitted to and judged on, of cases with even numbers and of those with odd ones: every named
+    /// service in a trace to which the fault added a fifth, whatever else was slow in it, or which one service's chance
+    /// made slow.
+    pub samples: [Vec<Sample>; 2],
     /// Cases by scenario.
     cases: BTreeMap<Scenario, u64>,
     /// Cases with at least five named slow traces, and those in which most named a right service.
     windows: (u64, u64),
-    /// Slow traces that had not met the fault, and how many of them got a service named.
-    others: (u64, u64),
+    /// Slow traces that had not met the fault, how many of them got a service named, and the same of those that many
+    /// services' chance made slow.
+    others: [u64; 4],
     spans: u64,
 }
 
@@ -70,46 +72,55 @@ impl Cell {
 
 impl Tally {
     /// Counts a case. Returns the verdicts that name a service, of all slow traces to which the fault added a fifth.
-    pub fn add<'j>(&mut self, case: &Case, judged: &'j Judged) -> Vec<&'j Named> {
-        *self.cases.entry(case.fault.scenario).or_default() += 1;
+    pub fn add<'r>(&mut self, result: &'r CaseResult) -> Vec<&'r Named> {
+        let CaseResult { scenario, is_one_instance, judged, .. } = result;
+        *self.cases.entry(*scenario).or_default() += 1;
         self.spans += judged.spans;
-        self.others.0 += judged.others.0;
-        self.others.1 += judged.others.1;
-        let mut verdicts = Vec::new();
+        let mut samples = Vec::new();
         for met in judged.met.iter().filter(|met| met.added >= 0.2) {
-            let Some(said) = &met.said else { continue };
-            if let Some(named) = &said.named {
-                self.of_all.add(named.confidence, named.is_right);
-                verdicts.push(named);
+            samples.extend(met.named().map(Sample::of));
+            if met.can_tell {
+                self.count(*scenario, *is_one_instance, met);
             }
-            if !met.can_tell {
-                continue;
-            }
-            let strength = STRENGTHS.iter().position(|(limit, _)| met.added < *limit).unwrap_or(0);
-            let is_one_instance = case.fault.replica.is_some();
-            let key = Key { scenario: case.fault.scenario, strength, is_one_instance };
-            let mut cell = Cell { slow: 1, ..Cell::default() };
-            if let Some(named) = &said.named {
-                let is_right = u64::from(named.is_right);
-                cell = Cell {
-                    slow: 1,
-                    named: 1,
-                    right: is_right,
-                    category: is_right * u64::from(named.is_category_right),
-                };
-                self.reliability.add(named.confidence, named.is_right);
-            }
-            if let Some(reason) = said.reason {
-                *self.reasons.entry(reason.as_str()).or_default() += 1;
-            }
-            self.cells.entry(key).or_default().add(cell);
         }
+        for met in &judged.others {
+            let is_named = u64::from(met.named().is_some());
+            self.others[0] += 1;
+            self.others[1] += is_named;
+            if met.can_tell {
+                samples.extend(met.named().map(Sample::of));
+                self.count(Scenario::Chance, false, met);
+            } else {
+                self.others[2] += 1;
+                self.others[3] += is_named;
+            }
+        }
+        if let Some(half) = self.samples.get_mut(usize::from(!result.number.is_multiple_of(2))) {
+            half.append(&mut samples);
+        }
+        let verdicts: Vec<&Named> =
+            judged.met.iter().filter(|met| met.added >= 0.2).filter_map(Met::named).collect();
         if verdicts.len() >= 5 {
             let right = verdicts.iter().filter(|named| named.is_right).count();
             self.windows.0 += 1;
             self.windows.1 += u64::from(right * 2 > verdicts.len());
         }
         verdicts
+    }
+
+    fn count(&mut self, scenario: Scenario, is_one_instance: bool, met: &Met) {
+        let Some(said) = &met.said else { return };
+        let strength = STRENGTHS.iter().position(|(limit, _)| met.added < *limit).unwrap_or(0);
+        let mut cell = Cell { slow: 1, ..Cell::default() };
+        if let Some(named) = &said.named {
+            cell.named = 1;
+            cell.right = u64::from(named.is_right);
+            cell.category = u64::from(named.is_right && named.is_category_right);
+        }
+        if let Some(reason) = said.reason {
+            *self.reasons.entry(reason.as_str()).or_default() += 1;
+        }
+        self.cells.entry(Key { scenario, strength, is_one_instance }).or_default().add(cell);
     }
 
     /// Counts what another tally counted.
@@ -123,10 +134,11 @@ impl Tally {
         for (scenario, count) in &other.cases {
             *self.cases.entry(*scenario).or_default() += count;
         }
-        self.reliability.merge(&other.reliability);
-        self.of_all.merge(&other.of_all);
+        for (half, more) in self.samples.iter_mut().zip(&other.samples) {
+            half.extend(more);
+        }
         self.windows = (self.windows.0 + other.windows.0, self.windows.1 + other.windows.1);
-        self.others = (self.others.0 + other.others.0, self.others.1 + other.others.1);
+        self.others.iter_mut().zip(other.others).for_each(|(count, more)| *count += more);
         self.spans += other.spans;
     }
 
@@ -156,7 +168,11 @@ impl Tally {
         }
         for (is_one, label) in [(false, "all instances"), (true, "one instance")] {
             for (strength, (_, added)) in STRENGTHS.iter().enumerate() {
-                let cell = self.sum(|key| key.is_one_instance == is_one && key.strength == strength);
+                let cell = self.sum(|key| {
+                    key.scenario != Scenario::Chance
+                        && key.is_one_instance == is_one
+                        && key.strength == strength
+                });
                 write_row(out, &format!("any, {label} | | {added}"), cell)?;
             }
         }
@@ -166,21 +182,19 @@ impl Tally {
         for (reason, count) in &self.reasons {
             writeln!(out, "| `{reason}` | {} |", percent(*count, slow))?;
         }
-        writeln!(out, "\nWhere an expert could tell:\n")?;
-        self.reliability.write(out)?;
-        writeln!(out, "\nOn every slow trace to which the fault added a fifth:\n")?;
-        self.of_all.write(out)?;
         let (windows, right) = self.windows;
         writeln!(
             out,
             "\nWindows of at least five verdicts: {windows}; most of them right in {}.",
             percent(right, windows)
         )?;
-        let (others, named) = self.others;
+        let [others, named, unclear, named_unclear] = self.others;
         writeln!(
             out,
-            "Slow traces that had not met the fault: {others}; a service named in {}.",
-            percent(named, others)
+            "Slow traces that had not met the fault: {others}; a service named in {}. Of these, made slow by the chance \
+             of several services: {unclear}; a service named in {}.",
+            percent(named, others),
+            percent(named_unclear, unclear)
         )?;
         writeln!(out, "Spans: {}.", self.spans)
     }

@@ -3,6 +3,8 @@
 //! Chance is drawn by place (trace, call path, attempt), so the same request can be run with and without a fault: the
 //! difference of the two durations is what the fault added, exactly.
 
+mod struck;
+
 use super::fault::{Fault, Scenario};
 use super::random::{Latency, Random, mix};
 use super::system::{Call, Step, Style, System};
@@ -23,6 +25,8 @@ pub struct Moment {
     pub progress: f64,
     /// What is asked for.
     pub operation: usize,
+    /// The service whose work, and the way to which, take just as long as they usually do.
+    pub calm: Option<usize>,
 }
 
 /// What a request left behind.
@@ -123,13 +127,14 @@ impl<'s> Run<'s> {
         Random::at(key, 0x5e1).below(self.system.services[service].replicas)
     }
 
-    fn strikes(&self, scenario: Scenario, service: usize, replica: usize) -> Option<Fault> {
-        self.fault.filter(|fault| fault.scenario == scenario && fault.strikes(service, replica))
+    /// How long something takes that is `service`'s.
+    fn draw(&self, service: usize, latency: &Latency, random: &mut Random) -> Nanos {
+        if self.moment.calm == Some(service) { latency.median as Nanos } else { latency.draw(random) }
     }
 
-    /// Whether the fault strikes this step.
-    fn strikes_step(&self, scenario: Scenario, from: From, at: (usize, usize)) -> Option<Fault> {
-        self.strikes(scenario, from.service, from.replica).filter(|fault| fault.step == Some(at))
+    /// Whether something happens to `service` that has this probability.
+    fn happens(&self, service: usize, probability: f64, random: &mut Random) -> bool {
+        if self.moment.calm == Some(service) { probability > 0.5 } else { random.chance(probability) }
     }
 
     /// Begins a span and returns its id; a service that sends none passes on the id around it.
@@ -173,7 +178,8 @@ impl<'s> Run<'s> {
         let service = operation.service;
         let span = self.open((service, to.replica), to.kind, &operation.name, to.parent, start);
         let mut random = Random::at(to.key, 0xb16);
-        let bigger = if random.chance(operation.bigger.0) { operation.bigger.1 } else { 1.0 };
+        let is_bigger = self.happens(service, operation.bigger.0, &mut random);
+        let bigger = if is_bigger { operation.bigger.1 } else { 1.0 };
         let factor = bigger * (1.0 + self.system.drift * self.moment.progress);
         let mut now = start + self.added_work(service, to.replica, to.key);
         let from = From { service, replica: to.replica, parent: span, key: to.key, factor };
@@ -196,47 +202,12 @@ impl<'s> Run<'s> {
         Answer { end: now, is_failed }
     }
 
-    /// What a fault adds to the own work of an instance.
-    fn added_work(&self, service: usize, replica: usize, key: u64) -> Nanos {
-        let Some(fault) = self.fault else { return 0 };
-        if fault.scenario == Scenario::BiggerInput {
-            let is_bigger = Random::at(self.moment.seed, 0xb19).chance(0.5);
-            return if is_bigger && fault.service == service { fault.amount } else { 0 };
-        }
-        if !fault.strikes(service, replica) {
-            return 0;
-        }
-        match fault.scenario {
-            Scenario::OwnTime => fault.amount,
-            Scenario::Saturation => fault.amount / 2,
-            Scenario::ColdStart => fault.amount / 3 * 2,
-            Scenario::LockWait => {
-                let share = Random::at(key, 0x10c).between(0.2, 1.8);
-                (fault.amount as f64 * share) as Nanos
-            }
-            _ => 0,
-        }
-    }
-
-    /// How long the struck service takes to fail now.
-    fn fails(&mut self, at: From) -> Option<Nanos> {
-        let fault = self.fault.filter(|fault| fault.strikes(at.service, at.replica))?;
-        let is_failing = match fault.scenario {
-            // The key of a second attempt is marked by its caller.
-            Scenario::Retry => at.key & 1 == 0 && at.parent != 1,
-            Scenario::RetryStorm => self.failures < 4 && at.parent != 1,
-            _ => false,
-        };
-        self.failures += usize::from(is_failing);
-        is_failing.then_some(fault.amount)
-    }
-
     fn step(&mut self, from: From, at: (usize, usize), step: &'s Step, now: Nanos) -> Answer {
         let done = |end| Answer { end, is_failed: false };
         match step {
-            Step::Work(latency) => done(now + Self::work(from, latency)),
+            Step::Work(latency) => done(now + self.work(from, latency)),
             Step::Inside(latency) => {
-                let end = now + Self::work(from, latency);
+                let end = now + self.work(from, latency);
                 let span =
                     self.open((from.service, from.replica), Kind::Internal, "prepare", from.parent, now);
                 self.close(span, from.service, end, |_| {});
@@ -285,7 +256,7 @@ impl<'s> Run<'s> {
                     _ => *hits,
                 };
                 let end = self.query(from, Peer::Cache, latency, now);
-                if Random::at(from.key, 0xcac).chance(hits) {
+                if self.happens(from.service, hits, &mut Random::at(from.key, 0xcac)) {
                     return done(end);
                 }
                 let missed = From { key: mix(from.key, 0xcad), ..from };
@@ -294,12 +265,13 @@ impl<'s> Run<'s> {
         }
     }
 
-    fn work(from: From, latency: &Latency) -> Nanos {
-        (latency.draw(&mut Random::at(from.key, 0x303)) as f64 * from.factor) as Nanos
+    fn work(&self, from: From, latency: &Latency) -> Nanos {
+        let drawn = self.draw(from.service, latency, &mut Random::at(from.key, 0x303));
+        (drawn as f64 * from.factor) as Nanos
     }
 
     fn query(&mut self, from: From, peer: Peer, latency: &Latency, now: Nanos) -> Nanos {
-        let mut end = now + latency.draw(&mut Random::at(from.key, 0x404)) + 1_000;
+        let mut end = now + self.draw(from.service, latency, &mut Random::at(from.key, 0x404)) + 1_000;
         if let (Some(fault), Peer::Database(database)) = (self.fault, peer) {
             let is_slow = match fault.scenario {
                 Scenario::Dependency => fault.strikes(from.service, from.replica) && fault.other == database,
@@ -334,6 +306,11 @@ impl<'s> Run<'s> {
     /// A call with its further attempts.
     fn call(&mut self, from: From, call: &Call, now: Nanos) -> Answer {
         let callee = self.system.operations[call.operation].service;
+        if let Some(fault) =
+            self.fault.filter(|fault| fault.scenario == Scenario::Breaker && fault.service == callee)
+        {
+            return self.behind_breaker(from, call, fault, now);
+        }
         let attempts = match self.fault.map(|fault| fault.scenario) {
             Some(Scenario::Retry) => call.attempts.max(2),
             Some(Scenario::RetryStorm) => 3,
@@ -385,8 +362,8 @@ impl<'s> Run<'s> {
         let span = self.open((from.service, from.replica), Kind::Client, name, from.parent, now);
         let mut random = Random::at(from.key, 0x606);
         let replica = self.replica(callee, from.key);
-        let mut begin = now + self.system.hop.draw(&mut random);
-        let back = self.system.hop.draw(&mut random) + self.added_waiting(from, callee);
+        let mut begin = now + self.draw(callee, &self.system.hop, &mut random);
+        let back = self.draw(callee, &self.system.hop, &mut random) + self.added_waiting(from, callee);
         if let Some(fault) = self.strikes(Scenario::Timeout, callee, replica) {
             if fault.seed_bit() {
                 // It came through, and was answered when nobody listened any more.
@@ -424,29 +401,6 @@ impl<'s> Run<'s> {
         (span, Answer { end: answer.end + 60_000 + back, ..answer })
     }
 
-    /// How much longer requests wait before this instance takes them.
-    fn added_wait(&self, service: usize, replica: usize) -> Nanos {
-        let Some(fault) = self.fault.filter(|fault| fault.strikes(service, replica)) else { return 0 };
-        match fault.scenario {
-            Scenario::NetworkQueue => fault.amount,
-            Scenario::Saturation => fault.amount / 4,
-            Scenario::ColdStart => fault.amount / 3,
-            _ => 0,
-        }
-    }
-
-    /// How much longer this caller waits, whoever it calls or this callee alone.
-    fn added_waiting(&self, from: From, callee: usize) -> Nanos {
-        let Some(fault) = self.fault.filter(|fault| fault.strikes(from.service, from.replica)) else {
-            return 0;
-        };
-        match fault.scenario {
-            Scenario::Saturation => fault.amount / 4,
-            Scenario::PoolWait if fault.other == callee => fault.amount,
-            _ => 0,
-        }
-    }
-
     fn publish(&mut self, from: From, call: &Call, now: Nanos) {
         let callee = self.system.operations[call.operation].service;
         let sent =
@@ -459,9 +413,72 @@ impl<'s> Run<'s> {
     }
 }
 
-impl Fault {
-    /// One of two variants of a fault, by where it is.
-    fn seed_bit(&self) -> bool {
-        self.amount.is_multiple_of(2)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moments(system: &System) -> impl Iterator<Item = Moment> {
+        let operation = system.routes[0].0;
+        (0..40).map(move |seed| Moment { seed, start: 1_000_000, progress: 0.0, operation, calm: None })
+    }
+
+    /// A system in which this goes wrong, and how.
+    fn faulty(scenario: Scenario) -> (System, Fault) {
+        let placed = (0..60).find_map(|seed| {
+            let mut system = System::random(seed);
+            let fault = Fault::place(&mut system, scenario, 2.0, seed)?;
+            let is_met = moments(&system)
+                .any(|m| run(&system, Some(&fault), m).duration > run(&system, None, m).duration * 2);
+            is_met.then_some((system, fault))
+        });
+        placed.expect("some system has a place")
+    }
+
+    #[test]
+    fn a_service_at_its_usual_leaves_the_chance_of_all_others_as_it_was() {
+        let system = System::random(3);
+        for moment in moments(&system) {
+            let nobody = Moment { calm: Some(usize::MAX), ..moment };
+            assert_eq!(run(&system, None, nobody).duration, run(&system, None, moment).duration);
+        }
+        let calm = |seed| Moment { seed, calm: Some(0), ..moments(&system).next().expect("some") };
+        let own = |moment| {
+            let request = run(&system, None, moment);
+            let entry = &request.spans[0];
+            let first = request.spans.iter().find(|span| span.parent == entry.id).expect("it calls");
+            first.start - entry.start
+        };
+        assert_eq!(own(calm(1)), own(calm(2)), "the entry service works as long as always before it calls");
+    }
+
+    #[test]
+    fn a_request_that_is_hedged_ends_with_the_first_answer() {
+        let (system, fault) = faulty(Scenario::Hedged);
+        let hedged = moments(&system).any(|moment| {
+            let request = run(&system, Some(&fault), moment);
+            let calls: Vec<_> =
+                request.spans.iter().filter(|span| span.peer == Peer::Service(fault.service)).collect();
+            calls.iter().any(|one| {
+                calls
+                    .iter()
+                    .any(|two| two.parent == one.parent && two.start > one.start && two.end == one.end)
+            })
+        });
+        assert!(hedged);
+    }
+
+    #[test]
+    fn a_circuit_breaker_keeps_some_requests_from_the_service_that_fails() {
+        let (system, fault) = faulty(Scenario::Breaker);
+        let fails = |moment| {
+            let request = run(&system, Some(&fault), moment);
+            let called = request.spans.iter().filter(|span| span.service == fault.service).count();
+            let failed =
+                request.spans.iter().filter(|span| span.service == fault.service && span.is_error).count();
+            (called, failed)
+        };
+        let seen: Vec<_> = moments(&system).map(fails).collect();
+        assert!(seen.iter().any(|(called, _)| *called == 0), "open: {seen:?}");
+        assert!(seen.iter().any(|(_, failed)| *failed > 0), "closed: {seen:?}");
     }
 }

@@ -65,7 +65,7 @@ pub struct Operation {
     /// How often a request has a bigger input, and how many times longer it is worked on then.
     pub bigger: (f64, f64),
     /// Spans that it leaves on average.
-    spans: f64,
+    pub(super) spans: f64,
 }
 
 /// A part of an operation.
@@ -181,6 +181,21 @@ impl System {
             is_traced: number == 0 || count < 5 || !random.chance(0.04),
             is_coarse: random.chance(0.15),
             style: [Style::Http, Style::Http, Style::OldHttp, Style::Rpc][random.below(4)],
+        }
+    }
+
+    /// Has every caller of a service send a second request after this time, in nanoseconds.
+    pub(super) fn hedge(&mut self, service: usize, after: Nanos) {
+        let owners: Vec<usize> = self.operations.iter().map(|operation| operation.service).collect();
+        for step in self.operations.iter_mut().flat_map(|operation| &mut operation.steps) {
+            let calls = match step {
+                Step::Call(call) => std::slice::from_mut(call),
+                Step::Together(calls) => calls,
+                _ => continue,
+            };
+            for call in calls.iter_mut().filter(|call| owners[call.operation] == service) {
+                call.hedge_after = Some(after);
+            }
         }
     }
 

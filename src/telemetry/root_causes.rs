@@ -120,6 +120,7 @@ fn put_escaped(page: &mut String, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::Grounds;
     use crate::otlp::SpanId;
 
     fn culprit(service: &str, category: Category) -> Culprit {
@@ -127,6 +128,7 @@ mod tests {
             service: service.to_owned(),
             category,
             confidence: 0.9,
+            grounds: Box::new(Grounds::default()),
             delta_ms: 250.0,
             share: 1.0,
             operation: String::new(),
