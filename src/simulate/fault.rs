@@ -1,10 +1,12 @@
 //! One thing that goes wrong, and what a careful expert would then say.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::random::Random;
 use super::run::{Moment, run};
-use super::system::{Step, System};
+use super::system::{Call, Step, System};
 use crate::compare::Category;
 use crate::otlp::Nanos;
 
@@ -250,7 +252,15 @@ impl Fault {
             || edges.iter().filter(|(_, callee)| *callee == self.service).map(|(caller, _)| *caller);
         let callees =
             |of: usize| edges.iter().filter(move |(caller, _)| *caller == of).map(|(_, callee)| *callee);
+        let is_called_unseen =
+            callers_of(system, self.service).iter().all(|caller| !system.services[*caller].is_traced);
         match self.scenario {
+            // Where nobody calls it but services that send no spans, a wait for it lies within the time of such a
+            // service, all of which the span of whoever called that shows as one.
+            Scenario::NetworkQueue | Scenario::Timeout if is_called_unseen => {
+                let callers = callers_of(system, self.service).into_iter();
+                accepted.extend(callers.flat_map(|caller| shown_by(system, caller)));
+            }
             // Where a caller and a callee have only each other, nobody can say which end of the edge it is.
             Scenario::NetworkQueue | Scenario::ColdStart | Scenario::Timeout if callers().count() == 1 => {
                 accepted.extend(callers().filter(|caller| callees(*caller).count() == 1));
@@ -269,7 +279,7 @@ impl Fault {
                         _ => false,
                     })
                 });
-                accepted.extend(users.map(|operation| operation.service));
+                accepted.extend(users.flat_map(|operation| shown_by(system, operation.service)));
             }
             _ => {}
         }
@@ -277,6 +287,39 @@ impl Fault {
         accepted.extend(system.proxy_of(self.service));
         accepted.into_iter().filter_map(|service| Some(system.services.get(service)?.name.as_str())).collect()
     }
+}
+
+/// The services that call this one and wait for it.
+fn callers_of(system: &System, service: usize) -> Vec<usize> {
+    let calls_it = |call: &Call| system.operations[call.operation].service == service;
+    let callers = system.operations.iter().filter(|operation| {
+        operation.steps.iter().any(|step| match step {
+            Step::Call(call) => calls_it(call),
+            Step::Together(calls) => calls.iter().any(calls_it),
+            _ => false,
+        })
+    });
+    let callers: BTreeSet<usize> = callers.map(|operation| operation.service).collect();
+    callers.into_iter().collect()
+}
+
+/// Who can be named for the time of a service: itself, or where it sends no spans, its proxy, or those who wait for it,
+/// whose client spans are all that shows how long it took.
+fn shown_by(system: &System, service: usize) -> Vec<usize> {
+    let mut shown = BTreeSet::new();
+    // Callers stand before those they call, so this ends.
+    let mut waiting = vec![service];
+    while let Some(service) = waiting.pop() {
+        let proxy = system.proxy_of(service);
+        if system.services[service].is_traced {
+            shown.insert(service);
+        } else if let Some(proxy) = proxy {
+            shown.insert(proxy);
+        } else {
+            waiting.extend(callers_of(system, service));
+        }
+    }
+    shown.into_iter().collect()
 }
 
 /// A call is affected by at most so many times what that adds to the request.
@@ -297,7 +340,7 @@ fn places(system: &System, scenario: Scenario) -> Vec<Place> {
         }
         for (index, step) in operation.steps.iter().enumerate() {
             let at = Some((number, index));
-            let callee = |call: &super::system::Call| system.operations[call.operation].service;
+            let callee = |call: &Call| system.operations[call.operation].service;
             match (scenario, step) {
                 (Scenario::Dependency | Scenario::SharedDatabase, Step::Query { database, .. }) => {
                     places.push((service, None, *database));
@@ -397,6 +440,28 @@ mod tests {
                 assert!((strength / 4.0..strength * 4.0).contains(&part), "{scenario:?} {strength}: {part}");
             }
         }
+    }
+
+    #[test]
+    fn what_an_untraced_user_of_a_database_waits_for_is_shown_by_those_who_wait_for_it() {
+        let (mut system, fault, _) = placed(Scenario::SharedDatabase, 1.0);
+        system.has_mesh = false;
+        let users = system.operations.iter().filter(|operation| {
+            operation
+                .steps
+                .iter()
+                .any(|step| matches!(step, Step::Query { database, .. } if *database == fault.other))
+        });
+        let user = users.map(|operation| operation.service).max().expect("it has one");
+        let callers = callers_of(&system, user);
+        for service in &mut system.services {
+            service.is_traced = true;
+        }
+        assert_eq!(shown_by(&system, user), [user]);
+        system.services[user].is_traced = false;
+        assert_eq!(shown_by(&system, user), callers);
+        let accepted = fault.accepted(&system, &[]);
+        assert!(callers.iter().all(|caller| accepted.contains(&system.services[*caller].name.as_str())));
     }
 
     #[test]
