@@ -51,7 +51,9 @@ pub(crate) fn findings(slow: &Ledger, linked: &Ledger, floors: &Floors, look: Op
     waits::give_fans_to_their_caller(&mut rows, slow);
     let missing = rows.iter().filter(|row| row.misses_answer).filter_map(|row| {
         let floor = floors.get(row.reference_key)?;
-        floor.is_always_there.then_some(slow.entries.get(row.slow?)?.instances as usize)
+        let calls = slow.entries.get(row.slow?)?;
+        // A call that was given up says itself why it has no answer.
+        floor.is_always_there.then_some((calls.instances - calls.gave_up) as usize)
     });
     let missing = missing.sum();
     let services = by_service(&rows, slow, linked);

@@ -86,6 +86,8 @@ struct Ancestry<'a> {
     origins: Vec<Option<(usize, u64)>>,
     /// Who failed first, where an entry failed.
     failed: Vec<Option<u64>>,
+    /// Nanoseconds that each took longer because less of what it did ran at once.
+    lost: Vec<u64>,
 }
 
 /// Every path of the slow trace, then those that only the linked reference has.
@@ -135,11 +137,13 @@ impl<'a> Ancestry<'a> {
         let parents = slow.entries.iter().enumerate();
         let parents: Vec<usize> =
             parents.map(|(at, entry)| slow.position(entry.parent).unwrap_or(at)).collect();
+        let floors: Vec<Option<&Floor>> = keys.iter().map(|key| floors.get(*key)).collect();
         Self {
             slow,
             linked,
-            floors: keys.iter().map(|key| floors.get(*key)).collect(),
-            failed: failures::origins(slow, &parents),
+            lost: lost(slow, &floors, &parents),
+            floors,
+            failed: failures::origins(slow, linked, &parents),
             parents,
             origins: vec![None; slow.entries.len()],
         }
@@ -167,6 +171,7 @@ impl<'a> Ancestry<'a> {
             let Some(entry) = self.entry(at) else { continue };
             let parent = self.parent(at);
             let around = if parent == at { None } else { self.origin(parent) };
+            let around = around.filter(|(origin, _)| self.may_come_with(at, *origin));
             let own = match self.floor(at) {
                 // A path never seen came with the first call that led to it.
                 None => Some((at, 0)),
@@ -190,6 +195,15 @@ impl<'a> Ancestry<'a> {
                 *slot = origin;
             }
         }
+    }
+
+    /// Whether a path can stem from more calls further up. One that is new, and taken more often than there are more
+    /// of these, is taken by the calls that were always made as well: calls asked a second time because the first
+    /// takes long are no reason for what makes both of them long.
+    fn may_come_with(&self, at: usize, origin: usize) -> bool {
+        let (Some(entry), Some(calls)) = (self.entry(at), self.entry(origin)) else { return true };
+        let usual = self.floor(origin).map_or(0, |floor| floor.instances);
+        self.floor(at).is_some() || usual == 0 || entry.instances <= calls.instances.saturating_sub(usual)
     }
 
     fn row(&self, at: usize, entry: &Entry, key: u64) -> Row {
@@ -223,6 +237,9 @@ impl<'a> Ancestry<'a> {
         let floor = self.floor(at);
         let failed = || self.failed.get(origin_at).copied().flatten().unwrap_or(origin.service);
         let (service, category) = match self.floor(origin_at) {
+            Some(known) if is_retry(origin, known) && origin.gave_up == origin.instances => {
+                (failed(), Category::Timeout)
+            }
             Some(known) if is_retry(origin, known) => (failed(), Category::Retry),
             Some(_) => (caller.service, Category::ExtraCalls),
             // Calls of the same kind are made there that were answered: this is one of them that was not.
@@ -235,7 +252,7 @@ impl<'a> Ancestry<'a> {
         };
         let time = match floor {
             // Calls that failed before one succeeded are those of who failed, however long each took.
-            _ if category == Category::Retry => excess,
+            _ if matches!(category, Category::Retry | Category::Timeout) => excess,
             None => excess,
             Some(floor) => {
                 // Of more calls that run beside one another only a part lies on the path.
@@ -281,21 +298,44 @@ impl<'a> Ancestry<'a> {
         }
     }
 
-    /// The nearest path around this one that took longer as a whole.
+    /// Of the paths around this one, who took longer most without what it called or its own work having taken longer; of
+    /// equals the nearest. By a little, paths take longer by chance.
     fn slower_ancestor(&self, at: usize) -> Option<&'a Entry> {
         let mut at = at;
+        let mut most: Option<(u64, &'a Entry)> = None;
         loop {
             let around = self.parent(at);
-            if around == at {
-                return None;
-            }
-            let entry = self.entry(around)?;
-            if entry.total > self.floor(around)?.total {
-                return Some(entry);
+            let Some((entry, lost)) = self.entry(around).zip(self.lost.get(around)).filter(|_| around != at)
+            else {
+                return most.map(|(_, entry)| entry);
+            };
+            if *lost > most.map_or(0, |(lost, _)| lost) {
+                most = Some((*lost, entry));
             }
             at = around;
         }
     }
+}
+
+/// For each entry of `slow`, by how many nanoseconds it took longer that neither what it called took longer nor its own
+/// work: what used to run at once and no longer does.
+fn lost(slow: &Ledger, floors: &[Option<&Floor>], parents: &[usize]) -> Vec<u64> {
+    let longer = |entry: &Entry, floor: Option<&Floor>| {
+        let (total, alone) = floor.map_or((0, 0), |floor| (floor.total, floor.alone));
+        (entry.total.saturating_sub(total), entry.alone.saturating_sub(alone))
+    };
+    let mut below = vec![0_u64; slow.entries.len()];
+    for (at, ((entry, floor), around)) in slow.entries.iter().zip(floors).zip(parents).enumerate() {
+        if let Some(below) = below.get_mut(*around).filter(|_| *around != at) {
+            *below = below.saturating_add(longer(entry, *floor).0);
+        }
+    }
+    let entries = slow.entries.iter().zip(floors).zip(below);
+    let lost = entries.map(|((entry, floor), below)| {
+        let (total, alone) = longer(entry, *floor);
+        total.saturating_sub(below).saturating_sub(alone)
+    });
+    lost.collect()
 }
 
 /// Nanoseconds that the calls which references do not make would take, each as long as it normally does.
@@ -349,6 +389,56 @@ mod tests {
         let verdict = verdict_of(&[asking(&[5, 6, 7, 8], 30)], &asking(&[5, 35, 65, 95, 96], 30));
         let culprit = culprit_of(&verdict);
         assert_eq!((culprit.service.as_str(), culprit.category), ("web", Category::LostConcurrency));
+    }
+
+    /// web asks stock four times, `apart` milliseconds after one another, and stock asks price, which takes `length`.
+    fn asking_in_turn(apart: i64, length: i64) -> TraceSpec {
+        let mut spec =
+            TraceSpec::default().server((1, 0), ("web", "GET /"), (0, (3 * apart + length + 6) * MS));
+        for call in 0..4 {
+            let at = |more: i64| ((call * apart + 1 + more) * MS, (call * apart + 5 - more + length) * MS);
+            let id = 10 * (1 + u64::try_from(call).expect("positive"));
+            spec = spec
+                .client((id, 1), ("web", "GET"), at(0))
+                .server((id + 1, id), ("stock", "GET /stock"), at(1))
+                .client((id + 2, id + 1), ("stock", "GET"), at(1))
+                .server((id + 3, id + 2), ("price", "GET /price"), at(2));
+        }
+        spec
+    }
+
+    #[test]
+    fn calls_in_a_row_are_of_who_makes_them_even_where_what_is_called_took_a_little_longer() {
+        let verdict = verdict_of(&[asking_in_turn(0, 100)], &asking_in_turn(130, 125));
+        let culprit = culprit_of(&verdict);
+        assert_eq!((culprit.service.as_str(), culprit.category), ("web", Category::LostConcurrency));
+    }
+
+    /// web asks stock, which looks into its cache; where `misses`, stock asks its database each time, and web asks stock
+    /// a second time meanwhile.
+    fn asked_again(misses: bool) -> TraceSpec {
+        let more = if misses { 300 * MS } else { 0 };
+        let mut spec = TraceSpec::default().server((1, 0), ("web", "GET /"), (0, 30 * MS + more));
+        let starts: &[i64] = if misses { &[5, 55] } else { &[5] };
+        for (id, start) in (1..).zip(starts) {
+            let (id, start) = (id * 10, start * MS);
+            spec = spec
+                .client((id, 1), ("web", "GET"), (start, 25 * MS + more))
+                .server((id + 1, id), ("stock", "GET /stock"), (start, start + 20 * MS + more))
+                .client((id + 2, id + 1), ("stock", "GET"), (start + MS, start + 2 * MS));
+            if misses {
+                let during = (start + 3 * MS, start + 3 * MS + more);
+                spec = spec.client((id + 3, id + 1), ("stock", "SELECT"), during);
+            }
+        }
+        spec
+    }
+
+    #[test]
+    fn what_the_first_call_does_as_well_does_not_stem_from_the_second() {
+        let verdict = verdict_of(&[asked_again(false)], &asked_again(true));
+        let culprit = culprit_of(&verdict);
+        assert_eq!((culprit.service.as_str(), culprit.category), ("stock", Category::NewPath));
     }
 
     #[test]

@@ -5,13 +5,13 @@ use super::ledger::{Entry, Ledger, Side};
 use super::tree::hash_of;
 
 /// For each entry of `slow`, the service that failed where the errors of the entry began; `None` where nothing did.
-/// `parents` are the entries around each.
-pub(super) fn origins(slow: &Ledger, parents: &[usize]) -> Vec<Option<u64>> {
+/// `parents` are the entries around each; whoever answers in `linked` may be who did not answer here.
+pub(super) fn origins(slow: &Ledger, linked: &Ledger, parents: &[usize]) -> Vec<Option<u64>> {
     let mut found = vec![Below::default(); slow.entries.len()];
     // From the back, so that all below an entry is known when it is reached.
     for at in slow.outward.iter().rev().map(|at| *at as usize) {
         let (Some(entry), Some(below)) = (slow.entries.get(at), found.get(at).copied()) else { continue };
-        let origin = below.origin_of(entry);
+        let origin = below.origin_of(entry, || silent(entry, slow, linked));
         if let Some(slot) = found.get_mut(at) {
             slot.origin = origin;
         }
@@ -37,11 +37,11 @@ struct Below {
 }
 
 impl Below {
-    fn origin_of(self, entry: &Entry) -> Option<u64> {
+    fn origin_of(self, entry: &Entry, silent: impl FnOnce() -> Option<u64>) -> Option<u64> {
         let is_passed_on = entry.failed_itself * 2 < entry.errors;
         match entry.side {
             // The answer says more than the call does.
-            Side::Call if entry.errors > 0 => self.worst.or(entry.callee).or(Some(entry.service)),
+            Side::Call if entry.errors > 0 => self.worst.or_else(silent).or(Some(entry.service)),
             Side::Work if entry.errors > 0 && is_passed_on => self.worst.or(Some(entry.service)),
             Side::Work if entry.errors > 0 => Some(entry.service),
             // A proxy that calls one service and need not think an error of it its own.
@@ -125,6 +125,30 @@ mod tests {
             .with(|span| span.is_error = is_silent)
             .with(|span| span.attributes.extend(peer.map(|peer| ("server.address", peer))));
         if is_silent { spec } else { spec.server((5, 4), ("stock", "GET /stock"), (21 * MS, 29 * MS)) }
+    }
+
+    /// web asks stock; where `is_silent`, it asks again after 100 ms, and gives both calls up after 300 ms.
+    fn hedged(is_silent: bool) -> TraceSpec {
+        let more = if is_silent { 300 * MS } else { 0 };
+        let spec = TraceSpec::default()
+            .server((1, 0), ("web", "GET /"), (0, 50 * MS + more))
+            .client((2, 1), ("web", "GET"), (5 * MS, 15 * MS + more))
+            .with(|span| span.is_error = is_silent)
+            .with(|span| span.attributes.push(("server.address", "10.0.0.7")));
+        if !is_silent {
+            return spec.server((3, 2), ("stock", "GET /stock"), (6 * MS, 14 * MS));
+        }
+        spec.client((4, 1), ("web", "GET"), (105 * MS, 15 * MS + more))
+            .error()
+            .with(|span| span.attributes.push(("server.address", "10.0.0.7")))
+    }
+
+    #[test]
+    fn calls_that_were_made_again_and_all_given_up_are_of_whoever_answers_them_otherwise() {
+        let verdict = verdict_of(&[hedged(false)], &hedged(true));
+        let culprit = culprit_of(&verdict);
+        assert_eq!((culprit.service.as_str(), culprit.category), ("stock", Category::Timeout));
+        assert!(culprit.confidence <= 0.6, "it sent no span");
     }
 
     #[test]

@@ -125,7 +125,8 @@ impl<'a> Evidence<'a> {
 
     /// The answer that says most about the top score was given by a span that never came, and nothing says why.
     fn rests_on_missing_answer(&self, top: &Blamed) -> bool {
-        top.category != Category::Timeout && self.findings.row_of(top).is_some_and(|row| row.misses_answer)
+        !matches!(top.category, Category::Timeout | Category::Retry)
+            && self.findings.row_of(top).is_some_and(|row| row.misses_answer)
     }
 
     /// Spans whose parents never came took so long that what looks like the service's own time may be theirs.
