@@ -13,6 +13,18 @@ pub(super) struct Histogram {
     count: u64,
 }
 
+/// The latest durations, by their steps.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Latest {
+    /// A ring.
+    steps: [u16; LATEST],
+    /// How many were seen; counts on from twice [`LATEST`] again when it is three times as many.
+    seen: u16,
+}
+
+/// A percentile is worked out of so many durations at least.
+pub(super) const LATEST: usize = 20;
+
 const STEP_BITS: u32 = 5;
 
 /// No histogram counts so long that it has more.
@@ -88,6 +100,43 @@ impl Histogram {
     }
 }
 
+impl Latest {
+    /// Takes one more in.
+    pub(super) fn push(&mut self, duration: Nanos) {
+        let place = usize::from(self.seen) % LATEST;
+        if let Some(step) = self.steps.get_mut(place) {
+            *step = step_of(duration);
+        }
+        self.seen += 1;
+        if usize::from(self.seen) == 3 * LATEST {
+            self.seen -= self.seen / 3;
+        }
+    }
+
+    /// Whether there are as many as a percentile needs.
+    pub(super) fn is_full(&self) -> bool {
+        usize::from(self.seen) >= LATEST
+    }
+
+    /// Those before the `newest` ones, if it is full.
+    pub(super) fn before(&self, newest: usize) -> impl Iterator<Item = Nanos> {
+        let oldest = usize::from(self.seen) % LATEST;
+        let count = LATEST.saturating_sub(newest);
+        self.steps.iter().cycle().skip(oldest).take(count).map(|step| end_of(*step))
+    }
+
+    /// The longest of the first half, when it has just become full for the first time.
+    pub(super) fn longest_of_first_half(&self) -> Option<Nanos> {
+        let half = self.steps.get(..LATEST / 2).filter(|_| usize::from(self.seen) == LATEST)?;
+        half.iter().max().map(|step| end_of(*step))
+    }
+
+    /// Whether it can have been counted, and not made up by whoever wrote a file.
+    pub(super) fn is_sound(&self) -> bool {
+        usize::from(self.seen) < 3 * LATEST && self.steps.iter().all(|step| *step <= step_of(Nanos::MAX))
+    }
+}
+
 /// Steps below 2^5 ns are one nanosecond wide; above, the leading bit and the next five tell the step.
 fn step_of(duration: Nanos) -> u16 {
     let octave = (duration | 1).ilog2();
@@ -134,6 +183,23 @@ mod tests {
             assert!((exact..=exact + exact / 32).contains(&found), "{share}: {found}");
         }
         assert_eq!(Histogram::default().percentile(0.5), None);
+    }
+
+    #[test]
+    fn the_latest_durations_come_back_in_their_order() {
+        let mut latest = Latest::default();
+        for duration in 1..=200_u64 {
+            // Each is a step of its own.
+            latest.push(duration % 60);
+            assert_eq!((latest.is_full(), latest.is_sound()), (duration >= 20, true));
+            assert_eq!(latest.longest_of_first_half(), (duration == 20).then_some(10));
+            if duration >= 20 {
+                let before: Vec<_> = latest.before(5).collect();
+                let expected: Vec<_> = (duration - 19..duration - 4).map(|duration| duration % 60).collect();
+                assert_eq!(before, expected, "after {duration}");
+            }
+        }
+        assert_eq!(latest.before(usize::MAX).count(), 0);
     }
 
     #[test]

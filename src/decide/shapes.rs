@@ -15,6 +15,9 @@ const SHARE_HALF_LIFE: Nanos = 120_000_000_000;
 /// Shares are counted in millionths.
 const WHOLE: u64 = 1_000_000;
 
+/// A bucket of shares counts for so many full ones at most: that is how long twenty traces take at one a minute.
+const MOST_LENGTHS: u64 = 4;
+
 /// So many traces of the usual shares are supposed beside the recent ones: after a pause, or where traffic is thin, the
 /// first trace or two of a shape are no surge.
 const SUPPOSED_TRACES: f64 = MIN_BUCKET_TRACES as f64;
@@ -115,12 +118,14 @@ impl Shapes {
         if lasted < self.lengths.bucket(learning.bucket) || self.open < MIN_BUCKET_TRACES {
             return;
         }
+        // Where traces are few a bucket lasts longer than it should, and counts for that; after a pause it does not.
+        let weight = lasted.min(learning.bucket.saturating_mul(MOST_LENGTHS));
         for shape in &mut self.known {
-            shape.shares.close(shape.open * WHOLE / self.open, lasted, learning.bucket, learning.may_grow);
+            shape.shares.close(shape.open * WHOLE / self.open, weight, learning.bucket, learning.may_grow);
             shape.work_out_share(learning);
             shape.open = 0;
         }
-        self.lengths.close(0, lasted, learning.bucket, learning.may_grow);
+        self.lengths.close(0, weight, learning.bucket, learning.may_grow);
         self.open = 0;
         self.opened_at = Some(now);
     }

@@ -289,6 +289,7 @@ fn a_glob_covers_the_whole_text() {
 }
 
 mod season;
+pub(super) use season::nanos;
 
 /// A trace each second; those that `is_slower` says take three times as long.
 fn an_hour_and_a_half(case: &mut Case, is_slower: impl Fn(u64) -> bool) -> Vec<Decided> {

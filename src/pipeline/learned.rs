@@ -30,7 +30,7 @@ impl Pipeline {
         let mut writer = Writer::start(out, now)?;
         for ids in self.decider.routes_to_save().chunks(ROUTES_AT_ONCE) {
             for route in self.decider.save(ids) {
-                writer.record(&Record::Route(route))?;
+                writer.record(&Record::Route(Box::new(route)))?;
             }
         }
         let (baselines, traffic) = self.comparer.learned();
@@ -65,7 +65,7 @@ impl Pipeline {
         for record in snapshot.records() {
             match record {
                 Record::Route(route) => {
-                    let is_taken = self.decider.restore(now, route);
+                    let is_taken = self.decider.restore(now, *route);
                     restored.count(|restored| &mut restored.routes, is_taken);
                 }
                 Record::Baseline(baseline) => {

@@ -10,7 +10,7 @@ use crate::decide::SavedRoute;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Record<'a> {
     /// Thresholds.
-    Route(SavedRoute),
+    Route(Box<SavedRoute>),
     /// References.
     Baseline(#[serde(borrow)] SavedBaseline<'a>),
     /// How long kinds of work take.

@@ -71,7 +71,7 @@ fn each_reason_is_a_rule_and_what_was_found() {
     older[8] = 0;
     assert_eq!(
         Snapshot::open(&older).expect_err("older").to_string(),
-        "must have format 1, and has format 0"
+        "must have format 2, and has format 0"
     );
     let header = Header { program: "0.0.9".to_owned(), ..Header::of_this_program(0) };
     let other = framed(&[postcard::to_stdvec(&header).expect("memory")]);

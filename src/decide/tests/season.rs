@@ -40,7 +40,7 @@ fn pause(now: Nanos, average: Nanos) -> Nanos {
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and far below 2^63")]
-fn nanos(float: f64) -> Nanos {
+pub(in crate::decide) fn nanos(float: f64) -> Nanos {
     float as Nanos
 }
 
