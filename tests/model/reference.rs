@@ -1,6 +1,6 @@
 //! What the pipeline should do, said as plainly as possible: a map of vectors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use laggard::otlp::Nanos;
 use laggard::telemetry::metrics::Class;
@@ -14,7 +14,8 @@ pub(crate) struct Rules {
     pub(crate) wait: Nanos,
     pub(crate) wait_after_root: Nanos,
     pub(crate) maximum_trace_size: u64,
-    pub(crate) remembers: bool,
+    /// Decisions that are remembered of each kind: `assemble.decision_cache`.
+    pub(crate) remembers: usize,
     pub(crate) slow: Nanos,
 }
 
@@ -33,16 +34,36 @@ struct Held {
     opened: (Nanos, u64),
     rooted: Option<(Nanos, u64)>,
     bytes: u64,
+    /// How many spans had come when it became too large.
+    oversized: Option<u64>,
 }
+
+/// Past decisions of one kind, in two generations: when the young one is full it becomes the old one.
+#[derive(Clone, Default)]
+struct Remembered([Vec<u64>; 2]);
 
 #[derive(Clone)]
 struct State {
     held: BTreeMap<u64, Held>,
-    decided: BTreeMap<u64, Option<Class>>,
+    kept: Remembered,
+    thrown_away: Remembered,
+    /// Traces that were decided and are not remembered any more.
+    forgotten: BTreeSet<u64>,
     expected: Vec<Left>,
     delivered: u64,
     dropped: u64,
     spans_come: u64,
+    seen: Seen,
+}
+
+/// What a run has met, so that a test knows that it tests it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) late_kept: u64,
+    pub(crate) late_dropped: u64,
+    pub(crate) come_again_after_their_decision_was_forgotten: u64,
+    pub(crate) too_large: u64,
+    pub(crate) decided_early: u64,
 }
 
 pub(crate) struct Reference {
@@ -56,7 +77,10 @@ impl Reference {
     pub(crate) fn new(rules: Rules) -> Self {
         let state = State {
             held: BTreeMap::new(),
-            decided: BTreeMap::new(),
+            kept: Remembered::default(),
+            thrown_away: Remembered::default(),
+            forgotten: BTreeSet::new(),
+            seen: Seen::default(),
             expected: Vec::new(),
             delivered: 0,
             dropped: 0,
@@ -78,6 +102,7 @@ impl Reference {
             let is_it = (state.held.len() as u64, state.held_spans()) == held;
             let is_it = is_it && by_trace(&state.expected) == left;
             if early == 0 || is_it {
+                state.seen.decided_early += early as u64;
                 found = Some(state);
             }
             if is_it {
@@ -93,6 +118,19 @@ impl Reference {
 
     pub(crate) fn decide_all(&mut self) {
         self.state.decide_early(&self.rules, usize::MAX);
+    }
+
+    /// A new process: nothing is held, and nothing remembered.
+    pub(crate) fn restart(&mut self) {
+        assert!(self.state.held.is_empty(), "the old one has decided everything");
+        for remembered in [&mut self.state.kept, &mut self.state.thrown_away] {
+            self.state.forgotten.extend(remembered.0.iter().flatten());
+            *remembered = Remembered::default();
+        }
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        self.state.seen
     }
 
     pub(crate) fn held_traces(&self) -> u64 {
@@ -132,41 +170,56 @@ impl State {
         for span in spans {
             self.spans_come += 1;
             let order = self.spans_come;
-            if !self.held.contains_key(&span.trace)
-                && let Some(class) = self.decided.get(&span.trace)
-            {
-                match class {
-                    Some(_) => self.leave(&[*span], Class::Late),
-                    None => self.dropped += 1,
+            if !self.held.contains_key(&span.trace) {
+                if self.kept.has(span.trace) {
+                    self.seen.late_kept += 1;
+                    self.leave(&[*span], Class::Late);
+                    continue;
                 }
-                continue;
+                if self.thrown_away.has(span.trace) {
+                    self.seen.late_dropped += 1;
+                    self.dropped += 1;
+                    continue;
+                }
+                if self.forgotten.remove(&span.trace) {
+                    self.seen.come_again_after_their_decision_was_forgotten += 1;
+                }
             }
             let held = self.held.entry(span.trace).or_insert_with(|| Held {
                 spans: Vec::new(),
                 opened: (now, order),
                 rooted: None,
                 bytes: 0,
+                oversized: None,
             });
             held.spans.push(*span);
             if span.is_root && held.rooted.is_none() {
                 held.rooted = Some((now, order));
             }
             held.bytes += span.body().len() as u64 + HEADER;
-            has_oversized |= held.bytes >= rules.maximum_trace_size;
+            if held.bytes >= rules.maximum_trace_size && held.oversized.is_none() {
+                held.oversized = Some(order);
+                self.seen.too_large += 1;
+                has_oversized = true;
+            }
         }
         if has_oversized {
             self.decide_due(rules, now);
         }
     }
 
+    /// The latest of those that are too large first, then those whose root has come, then the others, the oldest
+    /// first: the order says whose decision is forgotten first.
     fn decide_due(&mut self, rules: &Rules, now: Nanos) {
-        let is_due = |held: &Held| {
-            held.bytes >= rules.maximum_trace_size
-                || now >= held.opened.0 + rules.wait
-                || held.rooted.is_some_and(|(at, _)| now >= at + rules.wait_after_root)
+        let place = |held: &Held| match held {
+            Held { oversized: Some(order), .. } => Some((0, u64::MAX - order)),
+            Held { rooted: Some((at, order)), .. } if now >= at + rules.wait_after_root => Some((1, *order)),
+            Held { opened: (at, order), .. } if now >= at + rules.wait => Some((2, *order)),
+            _ => None,
         };
-        let due: Vec<u64> = self.held.iter().filter(|(_, held)| is_due(held)).map(|(id, _)| *id).collect();
-        for id in due {
+        let mut due: Vec<_> = self.held.iter().filter_map(|(id, held)| Some((place(held)?, *id))).collect();
+        due.sort_unstable();
+        for (_, id) in due {
             self.decide(rules, id);
         }
     }
@@ -187,9 +240,8 @@ impl State {
     fn decide(&mut self, rules: &Rules, id: u64) {
         let Some(held) = self.held.remove(&id) else { return };
         let class = class(&held.spans, rules.slow);
-        if rules.remembers {
-            self.decided.insert(id, class);
-        }
+        let remembered = if class.is_some() { &mut self.kept } else { &mut self.thrown_away };
+        self.forgotten.extend(remembered.insert(id, rules.remembers / 2));
         match class {
             Some(class) => self.leave(&held.spans, class),
             None => self.dropped += held.spans.len() as u64,
@@ -203,6 +255,24 @@ impl State {
             class,
             spans: spans.iter().map(|span| (span.span + 1).to_be_bytes().to_vec()).collect(),
         });
+    }
+}
+
+impl Remembered {
+    fn has(&self, id: u64) -> bool {
+        self.0.iter().flatten().any(|other| *other == id)
+    }
+
+    /// Returns what is forgotten for it.
+    fn insert(&mut self, id: u64, generation: usize) -> Vec<u64> {
+        if generation == 0 {
+            return vec![id];
+        }
+        let [young, old] = &mut self.0;
+        let forgotten =
+            if young.len() < generation { Vec::new() } else { std::mem::replace(old, std::mem::take(young)) };
+        young.push(id);
+        forgotten
     }
 }
 
