@@ -22,15 +22,16 @@ pub enum Sampled {
 
 /// Samples a trace with probability `share`, 0..=1, given the `tracestate`s of its spans, the entry span's first.
 ///
-/// Of different values the highest threshold and the first randomness count. A threshold that cannot be read, or that would have dropped the
-/// trace before it came here, is not believed.
+/// Of different thresholds the highest counts; one that cannot be read, or that would have dropped the trace before it
+/// came here, is not believed. The randomness is what the entry span says, and where it says nothing that of the trace
+/// id, whatever other spans say: most traces are dropped without a look at those.
 pub fn sample<'a>(id: TraceId, share: f64, trace_states: impl Iterator<Item = &'a [u8]>) -> Sampled {
     let mut thresholds = Vec::new();
     let mut explicit: Option<u64> = None;
-    for state in trace_states.filter(|state| !state.is_empty()).map(tracestate::read) {
+    for (place, state) in trace_states.map(tracestate::read).enumerate() {
         let OtState { threshold, randomness, .. } = state;
         thresholds.extend(threshold);
-        explicit = explicit.or(randomness);
+        explicit = explicit.or(randomness.filter(|_| place == 0));
     }
     let randomness = explicit.unwrap_or_else(|| id.randomness());
     let incoming = thresholds.into_iter().filter(|threshold| *threshold <= randomness).max();
@@ -87,9 +88,10 @@ mod tests {
     }
 
     #[test]
-    fn of_different_values_the_first_randomness_and_the_highest_threshold_count() {
+    fn of_different_values_the_entry_spans_randomness_and_the_highest_threshold_count() {
         assert_eq!(threshold(0, 0.5, &["ot=rv:ffffffffffffff"]), Some(1 << 55));
-        assert_eq!(threshold(0, 0.5, &["", "ot=rv:ffffffffffffff", "ot=rv:00000000000000"]), Some(1 << 55));
+        assert_eq!(threshold(0, 0.5, &["", "ot=rv:ffffffffffffff"]), None);
+        assert_eq!(threshold(LARGEST, 0.5, &["", "ot=rv:00000000000000"]), Some(1 << 55));
         assert_eq!(threshold(LARGEST, 0.5, &["ot=rv:00000000000000", "ot=rv:ffffffffffffff"]), None);
         assert_eq!(threshold(LARGEST, 0.5, &["ot=th:4", "ot=th:c", ""]), Some(0xc0_0000_0000_0000));
     }
@@ -121,6 +123,29 @@ mod tests {
     /// How many traces a kept one stands for.
     fn adjusted(threshold: u64) -> f64 {
         (1_u64 << 56) as f64 / ((1_u64 << 56) - threshold) as f64
+    }
+
+    #[test]
+    fn it_is_the_same_whether_other_spans_are_looked_at_or_not() {
+        let states = [
+            "",
+            "a=1",
+            "ot=x:1",
+            "ot=rv:40000000000000",
+            "ot=rv:c0000000000000",
+            "ot=th:c",
+            "ot=th:1;rv:90000000000000",
+        ];
+        for root in states {
+            for child in states {
+                for randomness in (0..64).map(|n| n << 50) {
+                    let [alone, together] =
+                        [&[root][..], &[root, child]].map(|states| threshold(randomness, 0.5, states));
+                    assert_eq!(alone.is_some(), together.is_some(), "{root} {child} {randomness:x}");
+                    assert!(together >= alone, "{root} {child} {randomness:x}");
+                }
+            }
+        }
     }
 
     #[test]

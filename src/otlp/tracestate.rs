@@ -53,11 +53,6 @@ pub fn read(trace_state: &[u8]) -> OtState {
     state
 }
 
-/// Whether `trace_state` has an `ot` member.
-pub fn has_ot(trace_state: &[u8]) -> bool {
-    members(trace_state).any(|member| ot_value(member).is_some())
-}
-
 /// Why [`stamp`] erases a threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Erased {
@@ -260,7 +255,6 @@ mod tests {
         assert_eq!(erased(b"a=1,ot=th:zz", TOP), Some(Erased::Unparseable));
         assert_eq!(erased(b"ot=th:c", TOP), None);
         assert_eq!(erased(b"", 0), None);
-        assert!(has_ot(b"a=1, ot=x:1") && !has_ot(b"a=1,xot=th:8") && !has_ot(b""));
     }
 
     #[test]

@@ -11,7 +11,6 @@ use crate::decide::{Candidate, Judged, Judgement, RouteId, Shape};
 use crate::enrich;
 use crate::otlp::Nanos;
 use crate::otlp::span::SpanView;
-use crate::otlp::tracestate;
 use crate::telemetry::metrics::{Class, Decided, DropReason, Trigger};
 
 /// What was decided for one trace of a lot, and what the next steps need.
@@ -78,17 +77,17 @@ impl Pipeline {
             };
             match self.decider.judge(now, &candidate, Shape::Unknown) {
                 Judgement::Decided(judged) => {
-                    let state = span.trace_state();
-                    let settled = self.sampled(judged, due.id, std::iter::once(state), None);
-                    // What the root's randomness drops is dropped whatever its other spans say. What it keeps is
-                    // stamped with the highest threshold of all.
-                    if !settled.is_stamped() || !tracestate::has_ot(state) {
+                    let settled = self.sampled(judged, due.id, std::iter::once(span.trace_state()), None);
+                    // What the root's word drops is dropped whatever its other spans say. What it keeps is stamped with
+                    // the highest threshold of all, also where the root itself has none.
+                    if !settled.is_stamped() {
                         return settled;
                     }
                     let Some(trace) = self.assembler.copy(lot, due) else { return settled };
                     let Some(entry) = entry::find(&trace) else { return settled };
                     let states = trace_states(&trace, entry.span);
-                    return self.sampled(judged, due.id, states.iter().map(Vec::as_slice), None);
+                    let states = states.iter().map(Vec::as_slice);
+                    return self.sampled(judged, due.id, states, Some((trace, entry)));
                 }
                 Judgement::Look { is_sampled: learning } => is_sampled = learning,
             }

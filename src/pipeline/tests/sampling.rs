@@ -101,6 +101,38 @@ fn of_different_thresholds_the_highest_is_stamped_on_every_span() {
 }
 
 #[test]
+fn a_root_without_ot_leaves_with_what_its_child_was_sampled_with() {
+    let (low, high) = low_and_high();
+    let mut case = case(|_| {});
+    let child = "ot=th:c;rv:fffffffffffff0";
+    assert_eq!(case.healthy_with(low, &["", child]), None, "the root's randomness is that of the trace id");
+    // Its randomness is high enough for our threshold, and for that of the child or not.
+    let highest = (1..999).find(|trace| id(*trace).randomness() >= 0xc0_0000_0000_0000).expect("many");
+    let between = (1..999).find(|trace| (1 << 55..3 << 54).contains(&id(*trace).randomness())).expect("many");
+    for (trace, expected) in
+        [(highest, ["ot=th:c", child]), (between, ["ot=th:8", "ot=th:8;rv:fffffffffffff0"])]
+    {
+        assert_eq!(case.healthy_with(trace, &["", child]).expect("kept"), expected);
+        let late = case.accept(START + 20 * SECOND, &with_states(trace, START, 100, false, &[""]));
+        assert_eq!(states(&late[0]), [expected[0]], "late spans too");
+    }
+    assert!(case.healthy_with(high, &["a=1", "b=2"]).is_some());
+}
+
+#[test]
+fn whether_a_trace_is_slow_or_an_error_does_not_depend_on_its_randomness() {
+    for randomness in ["00000000000000", "7fffffffffffff", "80000000000000", "ffffffffffffff"] {
+        for (millis, is_error, class) in [(301, false, Class::Slow), (100, true, Class::Error)] {
+            let mut case = case(|_| {});
+            let state = format!("ot=rv:{randomness}");
+            case.accept(START, &with_states(1, START, millis, is_error, &[&state]));
+            let out = case.decide(START + 11 * SECOND);
+            assert_eq!((out[0].class, states(&out[0])), (class, vec![state]));
+        }
+    }
+}
+
+#[test]
 fn a_threshold_that_cannot_be_believed_is_erased_counted_and_ours_decides() {
     let mut case = case(|_| {});
     let kept =
@@ -127,15 +159,40 @@ fn errors_below_a_hundred_per_cent_are_stamped_as_healthy_ones_are() {
 
 #[test]
 fn a_trace_decided_before_its_time_is_sampled_by_the_same_rule() {
+    type End<'a> = &'a dyn Fn(&mut Case, &mut Vec<Outgoing>);
     let (low, high) = low_and_high();
-    let mut case = case(|_| {});
-    for trace in [low, high] {
-        case.accept(START, &with_states(trace, START, 100, false, &[""]));
+    let ends: [(&str, End<'_>); 3] = [
+        ("shutdown", &|case, out| case.pipeline.decide_all(START, &mut |outgoing| out.push(outgoing))),
+        ("memory", &|case, out| {
+            // Others push them out.
+            for trace in 1_000..4_000 {
+                assert!(case.try_accept(START, &with_states(trace, START, 100, false, &[""]), out));
+            }
+        }),
+        ("size", &|case, out| {
+            for trace in [low, high] {
+                let long = format!("a={}", "x".repeat(40_000));
+                assert!(case.try_accept(START, &with_states(trace, START, 100, false, &[&long]), out));
+            }
+        }),
+    ];
+    for (trigger, end) in ends {
+        let mut case = Case::with_held_limit(1 << 20, |config| {
+            config.slow.threshold = Threshold::Fixed(std::time::Duration::from_millis(300));
+            config.sample.healthy = 0.5;
+            config.assemble.maximum_trace_size = 40_000;
+        });
+        for trace in [low, high] {
+            case.accept(START, &with_states(trace, START, 100, false, &[""]));
+        }
+        let mut out = Vec::new();
+        end(&mut case, &mut out);
+        let out = case.check(out);
+        let of = |trace| out.iter().filter(|outgoing| outgoing.trace.id() == id(trace)).collect::<Vec<_>>();
+        assert!(of(low).is_empty(), "{trigger}");
+        assert!(states(of(high)[0])[0].starts_with("ot=th:8"), "{trigger}");
+        assert!(case.counted(&format!("laggard_decisions_total{{trigger=\"{trigger}\"}}")) >= 2);
     }
-    let mut out = Vec::new();
-    case.pipeline.decide_all(START, &mut |outgoing| out.push(outgoing));
-    let out = case.check(out);
-    assert_eq!((out.len(), states(&out[0]).concat().as_str()), (1, "ot=th:8"));
 }
 
 #[test]
