@@ -306,5 +306,6 @@ fn who_costs_whom_how_much_is_counted_and_references_stay_where_nobody_wants_the
 }
 
 mod budget;
+mod keys;
 mod learned;
 mod sampling;
