@@ -102,6 +102,15 @@ fn each_slow_trace_gives_one_line_with_all_its_fields() {
     assert!(said.contains("15 spans in ") && said.contains(" spans/s"), "{said}");
     assert!(said.contains("web GET /: 1 verdicts: db 1"), "{said}");
     assert!(said.contains("(1 slow, 0 error,"), "{said}");
+    let counts: Vec<u64> = said
+        .lines()
+        .find_map(|line| line.strip_prefix("traces: "))
+        .map(|line| {
+            line.split(|letter: char| !letter.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect()
+        })
+        .expect("a summary");
+    let [kept, slow, error, healthy, learning, dropped] = counts[..] else { panic!("{said}") };
+    assert_eq!((kept, kept + dropped), (slow + error + healthy + learning, 5), "{said}");
 }
 
 #[test]

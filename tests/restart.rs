@@ -62,6 +62,7 @@ impl Process {
         eventually("all is decided and sent", async || {
             let page = http::get(self.admin, "/metrics").await.expect("an answer").text();
             let scrape = Scrape::of(&page);
+            assert!(scrape.moving() > 0 || scrape.identity().0 == scrape.identity().1, "{scrape:#?}");
             (scrape.total("laggard_traces_total") == count && scrape.moving() == 0).then_some(())
         })
         .await;

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -52,6 +53,8 @@ pub(crate) struct Receiver {
     /// What the pipeline answers instead of taking spans.
     pub(crate) refuse: Arc<Mutex<Option<Refused>>>,
     taken: Arc<Mutex<Vec<Vec<u8>>>>,
+    /// Spans that the pipeline has got since the start.
+    spans: Arc<AtomicU64>,
     shutdown: CancellationToken,
     servers: JoinSet<()>,
 }
@@ -61,13 +64,15 @@ impl Receiver {
         let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
         let taken: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
         let refuse: Arc<Mutex<Option<Refused>>> = Arc::default();
+        let spans: Arc<AtomicU64> = Arc::default();
         let accept: Accept = Arc::new({
-            let (taken, refuse) = (taken.clone(), refuse.clone());
+            let (taken, refuse, spans) = (taken.clone(), refuse.clone(), spans.clone());
             move |batch, request, _| {
                 if let Some(refused) = *refuse.lock().unwrap() {
                     return Err(refused);
                 }
                 assert!(!batch.spans.is_empty(), "a request without spans reached the pipeline");
+                spans.fetch_add(batch.spans.len() as u64, Ordering::Relaxed);
                 taken.lock().unwrap().extend(batch.spans.iter().map(|span| span.body.of(request).to_vec()));
                 Ok(())
             }
@@ -85,7 +90,7 @@ impl Receiver {
         let (grpc, http) = (grpc_listener.local_addr().unwrap(), http_listener.local_addr().unwrap());
         servers.spawn(grpc::serve(grpc_listener, intake.clone(), shutdown.clone().cancelled_owned()));
         servers.spawn(otlp_http::serve(http_listener, intake.clone(), shutdown.clone().cancelled_owned()));
-        Self { grpc, http, intake, metrics, refuse, taken, shutdown, servers }
+        Self { grpc, http, intake, metrics, refuse, taken, spans, shutdown, servers }
     }
 
     /// What the pipeline has got since the last call.
@@ -136,6 +141,11 @@ impl Receiver {
         let after = self.counted("grpc", "malformed").0 + self.counted("http", "malformed").0;
         assert_eq!(after - before, 4);
         self.until("laggard_used_bytes{part=\"in_flight\"}", |bytes| bytes == 0).await;
+        assert_eq!(
+            after,
+            self.spans.load(Ordering::Relaxed),
+            "what is counted as accepted, and nothing else, was taken"
+        );
         self.shutdown.cancel();
         while let Some(ended) = self.servers.join_next().await {
             ended.expect("no server panics");

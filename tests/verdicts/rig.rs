@@ -26,8 +26,11 @@ pub(crate) const REFERENCES: u64 = 12;
 /// The stages of the sidecar on a clock of their own.
 pub(crate) struct Sidecar {
     pipeline: Pipeline,
+    metrics: Arc<Metrics>,
     now: u64,
     traces: u64,
+    accepted: u64,
+    delivered: u64,
 }
 
 impl Sidecar {
@@ -41,7 +44,8 @@ impl Sidecar {
         let mut limits = Limits { held: 64 << 20, baseline: 16 << 20, tables: 64 << 20 };
         change(&mut config, &mut limits);
         let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
-        Self { pipeline: Pipeline::new(&config, limits, 1, metrics), now: EPOCH, traces: 0 }
+        let pipeline = Pipeline::new(&config, limits, 1, Arc::clone(&metrics));
+        Self { pipeline, metrics, now: EPOCH, traces: 0, accepted: 0, delivered: 0 }
     }
 
     /// One that has seen some traces like this.
@@ -62,7 +66,9 @@ impl Sidecar {
         let mut out = Vec::new();
         self.accept(trace, &mut out);
         self.now += 40 * SECOND;
+        let before = out.len();
         self.pipeline.decide_due(self.now, &mut |outgoing| out.push(outgoing));
+        self.check(out.get(before..).unwrap_or_default());
         out
     }
 
@@ -72,9 +78,22 @@ impl Sidecar {
         let request = notation::request(trace, self.traces, self.now - EPOCH).encode_to_vec();
         let mut batch = Batch::default();
         batch.read(&request).expect("valid");
+        let before = out.len();
         let taken = self.pipeline.accept(self.now, &batch, &request, &mut |outgoing| out.push(outgoing));
         taken.expect("room");
+        self.accepted += batch.spans.len() as u64;
+        self.check(out.get(before..).unwrap_or_default());
         self.traces
+    }
+
+    /// `accepted = delivered + dropped + held`, in spans, after every step.
+    fn check(&mut self, out: &[Outgoing]) {
+        let own = out.iter().filter(|outgoing| !outgoing.is_reference);
+        self.delivered += own.map(|outgoing| outgoing.trace.len() as u64).sum::<u64>();
+        let page = self.metrics.render();
+        let dropped = page.lines().filter(|line| line.starts_with("laggard_dropped_spans_total{"));
+        let dropped: u64 = dropped.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();
+        assert_eq!(self.accepted, self.delivered + dropped + self.pipeline.held().spans);
     }
 
     /// The verdict on a slow trace.

@@ -50,7 +50,8 @@ fn send(case: &mut Case, trace: u32, now: Nanos, [caller, callee]: [&str; 2], du
     request.extend(resource_spans(callee, trace, &[(3, 2, 2, now, now + duration)], false));
     let mut out = Vec::new();
     assert!(case.try_accept(now, &request, &mut out));
-    case.pipeline.decide_due(now + 11 * SECOND, &mut drop);
+    case.pipeline.decide_due(now + 11 * SECOND, &mut |outgoing| out.push(outgoing));
+    case.check(out);
 }
 
 /// `number` in letters: digits would be templated away.
