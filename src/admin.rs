@@ -2,6 +2,7 @@
 //!
 //! Its pages have names and durations, and no attribute values.
 
+mod index;
 mod pages;
 
 use std::future::Future;
@@ -11,9 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -85,15 +87,32 @@ pub fn router(exposition: Exposition, readiness: Arc<Readiness>, pipeline: Arc<P
     let questions = Router::new()
         .route("/routes", get(routes))
         .route("/verdicts", get(verdicts))
+        .route("/explain", get(explain_nothing))
+        .route("/explain/", get(explain_nothing))
         .route("/explain/{trace_id}", get(explain))
-        .with_state(pipeline);
+        .route("/explain/{trace_id}/", get(explain))
+        .with_state(Arc::clone(&pipeline));
     Router::new()
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
-        .route("/", get(ready))
-        .with_state(readiness)
+        .with_state(Arc::clone(&readiness))
+        .merge(Router::new().route("/", get(index)).with_state((readiness, pipeline)))
         .merge(Router::new().route("/metrics", get(metrics)).with_state(exposition))
         .merge(questions)
+        .fallback(async || {
+            problem(StatusCode::NOT_FOUND, "there is no such page; / names those that are there")
+        })
+}
+
+/// As unready as `/ready`: some probes ask here.
+async fn index(State((readiness, pipeline)): State<(Arc<Readiness>, Arc<Pipeline>)>) -> Response {
+    let is_ready = readiness.is_ready();
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
+    ];
+    (status, headers, index::index(&pipeline, is_ready)).into_response()
 }
 
 async fn routes(State(pipeline): State<Arc<Pipeline>>) -> Response {
@@ -104,18 +123,35 @@ async fn verdicts(State(pipeline): State<Arc<Pipeline>>) -> Response {
     json(&pages::verdicts(&pipeline))
 }
 
-async fn explain(State(pipeline): State<Arc<Pipeline>>, UrlPath(id): UrlPath<String>) -> Response {
-    let Some(id) = TraceId::from_hex(&id) else {
-        let error = "a trace id is 32 hexadecimal digits that are not all zero";
-        return (StatusCode::BAD_REQUEST, json(&serde_json::json!({ "error": error }))).into_response();
-    };
+async fn explain(
+    State(pipeline): State<Arc<Pipeline>>,
+    id: Result<UrlPath<String>, PathRejection>,
+) -> Response {
+    let Some(id) = id.ok().and_then(|UrlPath(id)| pasted_id(&id)) else { return explain_nothing().await };
     match pages::explain(&pipeline, id) {
         Some(page) => json(&page),
         None => {
-            let error = "not among the latest decisions: undecided, older, or never seen";
-            (StatusCode::NOT_FOUND, json(&serde_json::json!({ "error": error }))).into_response()
+            problem(StatusCode::NOT_FOUND, "not among the latest decisions: undecided, older, or never seen")
         }
     }
+}
+
+async fn explain_nothing() -> Response {
+    problem(
+        StatusCode::BAD_REQUEST,
+        "/explain/TRACE_ID takes 1 to 32 hexadecimal digits that are not all zero",
+    )
+}
+
+/// The id that people mean who paste one from elsewhere: with blanks around it, with the hyphens of a UUID, or without
+/// leading zeros, as some show an id of 64 bits.
+fn pasted_id(text: &str) -> Option<TraceId> {
+    let digits: String = text.trim().chars().filter(|character| *character != '-').take(33).collect();
+    (1..=32).contains(&digits.len()).then(|| TraceId::from_hex(&format!("{digits:0>32}")))?
+}
+
+fn problem(status: StatusCode, error: &str) -> Response {
+    (status, json(&serde_json::json!({ "error": error }))).into_response()
 }
 
 fn json(page: &serde_json::Value) -> Response {
@@ -190,7 +226,8 @@ mod tests {
 
     #[tokio::test]
     async fn there_is_nothing_else_and_nothing_can_be_written() {
-        assert_eq!(get(&Arc::default(), "/nothing").await.0, StatusCode::NOT_FOUND);
+        let (status, content_type, page) = get(&Arc::default(), "/nothing").await;
+        assert_eq!((status, content_type.as_str()), (StatusCode::NOT_FOUND, "application/json"), "{page}");
         let request = Request::post("/metrics").body(Body::empty()).expect("a request");
         let response = pages(Arc::default()).oneshot(request).await.expect("infallible");
         assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
@@ -210,6 +247,53 @@ mod tests {
         assert_eq!((status, &explained["decision"]), (StatusCode::OK, &"slow".into()), "{explained}");
         let (status, unknown) = json(&router, "/explain/000000000000000000000000000000aa").await;
         assert_eq!(status, StatusCode::NOT_FOUND, "{unknown}");
-        assert_eq!(json(&router, "/explain/nonsense").await.0, StatusCode::BAD_REQUEST);
+        for ugly in [
+            "nonsense",
+            "",
+            "%20",
+            "%ff%fe",
+            "0",
+            "-",
+            "0x12",
+            &"a".repeat(33),
+            &"f".repeat(5_000),
+            "%00",
+            "\u{fc}",
+        ] {
+            let path = format!("/explain/{}", ugly.replace('\u{fc}', "%C3%BC"));
+            assert_eq!(json(&router, &path).await.0, StatusCode::BAD_REQUEST, "{path}");
+        }
+        assert_eq!(json(&router, "/explain").await.0, StatusCode::BAD_REQUEST);
+        let slow = slow.to_string();
+        for pasted in [
+            format!("{slow}/"),
+            format!("{slow}?from=a-page"),
+            format!("%20{slow}%0A"),
+            slow.to_uppercase(),
+            format!("{}-{}", &slow[..8], &slow[8..]),
+        ] {
+            assert_eq!(json(&router, &format!("/explain/{pasted}")).await.0, StatusCode::OK, "{pasted}");
+        }
+    }
+
+    #[test]
+    fn an_id_of_64_bits_is_found_without_its_leading_zeros() {
+        let id = TraceId::from_hex("0000000000000000042f92f3577b34da").expect("32 digits");
+        for text in ["42f92f3577b34da", "042F92F3577B34DA", "0000000000000000042f92f3577b34da"] {
+            assert_eq!(pasted_id(text), Some(id), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_page_for_people_loads_nothing_from_elsewhere() {
+        let readiness = Arc::new(Readiness::default());
+        readiness.set(true);
+        let request = Request::get("/").body(Body::empty()).expect("a request");
+        let response = pages(readiness).oneshot(request).await.expect("infallible");
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
+        assert_eq!(
+            response.headers()[CONTENT_SECURITY_POLICY],
+            "default-src 'none'; style-src 'unsafe-inline'"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! `laggard compare FAST SLOW`: the comparison of `run` on traces from files, for people and scripts.
 
-mod page;
+pub(crate) mod page;
 mod report;
 mod traces;
 

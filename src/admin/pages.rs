@@ -123,7 +123,7 @@ fn compared(judged: &Judged) -> String {
     format!("{took}, {relation} than {}, {from}", time(threshold))
 }
 
-fn basis(basis: Basis) -> &'static str {
+pub(super) fn basis(basis: Basis) -> &'static str {
     match basis {
         Basis::Ignored => "ignored",
         Basis::Fixed => "configuration",
@@ -133,11 +133,11 @@ fn basis(basis: Basis) -> &'static str {
     }
 }
 
-fn milliseconds(nanos: Nanos) -> f64 {
+pub(super) fn milliseconds(nanos: Nanos) -> f64 {
     nanos as f64 / 1e6
 }
 
-fn moment(unix: Nanos) -> String {
+pub(super) fn moment(unix: Nanos) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_nanos(unix)).to_string()
 }
 

@@ -1,6 +1,6 @@
 //! The answer as a page: one file that loads nothing, runs nothing, and reads well on paper, on a phone and aloud.
 
-mod escape;
+pub(crate) mod escape;
 mod lanes;
 
 use std::io::{self, Write};

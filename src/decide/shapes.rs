@@ -175,7 +175,7 @@ impl Shapes {
     }
 
     fn recent_share(&self, shape: &Shape, now: Nanos) -> f64 {
-        shape.recent.at(now) / self.recent.at(now).max(1.0)
+        shape.recent.at(now) / self.recent.at(now).max(f64::MIN_POSITIVE)
     }
 
     /// From now on each shape is judged by itself, however young.
