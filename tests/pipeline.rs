@@ -13,6 +13,7 @@ use laggard::assemble::Trace;
 use laggard::otlp::TraceId;
 use laggard::otlp::codec::Body;
 use laggard::otlp::services::opentelemetry::proto::collector::trace::v1::trace_service_client::TraceServiceClient;
+use laggard::telemetry::metrics::{DropReason, Labels as _, Refusal};
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanKind, TraceContextExt};
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -346,6 +347,18 @@ async fn sigterm_makes_the_binary_send_what_it_holds_and_end_with_zero() {
     assert_eq!(bodies(&backend.all_bytes(), &trace).len(), 5);
     let last = log.map_while(Result::ok).last().expect("it says how it ended");
     assert!(last.contains("every accepted span was sent"), "{last}");
+}
+
+#[test]
+fn the_table_of_losses_has_every_reason() {
+    let table = include_str!("../docs/losses.md");
+    for reason in DropReason::ALL
+        .iter()
+        .map(|reason| reason.as_str())
+        .chain(Refusal::ALL.iter().map(|reason| reason.as_str()))
+    {
+        assert!(table.contains(&format!("\n| `{reason}` |")), "{reason}");
+    }
 }
 
 /// A process that does not outlive its test.
