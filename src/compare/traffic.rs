@@ -36,6 +36,8 @@ const NO_CALLS: f64 = 0.01;
 /// already suspicious, and one that did not is not.
 const SUPPOSED_CALLS: f64 = 4.0;
 const SUPPOSED_LONG: f64 = 0.5;
+/// Where all calls are shorter than this, in nanoseconds, one is not yet absurd for taking ten times as long.
+const LEAST_USUAL: f64 = 1_000_000.0;
 /// A twentieth of all calls takes longer than 95 % of them do; from so much more on all is out of order.
 const LONG_WHEN_WELL: f64 = 0.10;
 const LONG_WHEN_ODD: f64 = 0.30;
@@ -103,11 +105,16 @@ impl Recent {
         }
     }
 
-    fn count(&mut self, now: Nanos, excess: Nanos) {
+    /// Counts a call that took `excess` longer than `normal`, both in nanoseconds. However long one takes, it counts for
+    /// no more than ten of those before it: many that are as long soon count in full, and one alone does not outweigh
+    /// all others for as long as it is remembered.
+    fn count(&mut self, now: Nanos, excess: Nanos, normal: Nanos) {
         *self = self.at(now);
+        let usual = if self.long > 0.0 { self.excess / self.long } else { 0.0 };
+        let most = 10.0 * usual.max(normal as f64).max(LEAST_USUAL);
         self.calls += 1.0;
         self.long += if excess > 0 { 1.0 } else { 0.0 };
-        self.excess += excess as f64;
+        self.excess += (excess as f64).min(most);
     }
 
     /// Nanoseconds above what is normal, of the mean call.
@@ -158,7 +165,8 @@ impl Traffic {
         let Analysis { tree, path, calls, .. } = analysis;
         let mut times: Column<Nanos> = Column::filled(0, tree.nodes.as_slice().len());
         for number in 0..tree.nodes.length() {
-            times[calls.base[number]] += path.alone[number];
+            let time = &mut times[calls.base[number]];
+            *time = time.saturating_add(path.alone[number]);
         }
         let mut long = Vec::new();
         let mut tables = self.tables();
@@ -166,15 +174,15 @@ impl Traffic {
             if calls.base[number] != number {
                 continue;
             }
-            let excess = tables.count_item(now, calls.item[number], times[number], self);
-            if excess.is_some_and(|excess| excess > 0) {
+            let usual = tables.count_item(now, calls.item[number], times[number], self);
+            if usual.is_some_and(|usual| times[number] > usual) {
                 long.push(calls.item[number]);
             }
             let node = &tree.nodes[number];
             let callee = calls.callee[number].filter(|_| node.kind != Kind::Producer);
-            if let (Some(excess), Some(callee)) = (excess, callee) {
+            if let (Some(usual), Some(callee)) = (usual, callee) {
                 let edge = (tree.service(node).id, tree.services[callee].id);
-                tables.count_edge(now, edge, excess, self.limit);
+                tables.count_edge(now, edge, times[number], usual, self.limit);
             }
         }
         long.sort_unstable();
@@ -223,7 +231,7 @@ impl Traffic {
 }
 
 impl Tables {
-    /// Nanoseconds above what is usual; `None` while nobody knows what that is.
+    /// What was usual before, in nanoseconds; `None` while nobody knows.
     fn count_item(&mut self, now: Nanos, item: u64, time: Nanos, traffic: &Traffic) -> Option<Nanos> {
         if !self.takes_item(traffic.limit) && !self.items.contains_key(&item) {
             return None;
@@ -231,19 +239,19 @@ impl Tables {
         let mut learning = traffic.learning;
         learning.may_grow = self.is_roomy(0, traffic.limit);
         let item = self.items.entry(item).or_default();
-        let excess = item.normal.threshold().map(|threshold| time.saturating_sub(threshold));
+        let usual = item.normal.threshold();
         let before = item.normal.allocated();
         item.normal.add(now, time, &learning);
         self.learned = self.learned + item.normal.allocated() - before;
-        if let Some(excess) = excess {
-            item.recent.count(now, excess);
+        if let Some(usual) = usual {
+            item.recent.count(now, time.saturating_sub(usual), usual);
         }
-        excess
+        usual
     }
 
-    fn count_edge(&mut self, now: Nanos, edge: (u64, u64), excess: Nanos, limit: u64) {
+    fn count_edge(&mut self, now: Nanos, edge: (u64, u64), time: Nanos, usual: Nanos, limit: u64) {
         if self.takes_edge(limit) || self.edges.contains_key(&edge) {
-            self.edges.entry(edge).or_default().count(now, excess);
+            self.edges.entry(edge).or_default().count(now, time.saturating_sub(usual), usual);
         }
     }
 
@@ -258,3 +266,6 @@ impl Tables {
         edges
     }
 }
+
+#[cfg(test)]
+mod tests;
