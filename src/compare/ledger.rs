@@ -87,8 +87,8 @@ impl Ledger {
             }
             let Some(row) = rows.get_mut(row_of[base] as usize) else { continue };
             let node = &tree.nodes[number];
-            row.on_path += path.own[number];
-            row.alone += path.alone[number];
+            row.on_path = row.on_path.saturating_add(path.own[number]);
+            row.alone = row.alone.saturating_add(path.alone[number]);
             row.errors += u32::from(node.is_error && base == number);
             if path.own[number] > 0 {
                 row.on_path_instances = 1;
@@ -206,9 +206,10 @@ impl Entry {
     }
 
     fn add(&mut self, other: &Entry) {
-        self.on_path += other.on_path;
-        self.alone += other.alone;
-        self.total += other.total;
+        // Spans may claim to have lasted for centuries.
+        self.on_path = self.on_path.saturating_add(other.on_path);
+        self.alone = self.alone.saturating_add(other.alone);
+        self.total = self.total.saturating_add(other.total);
         self.instances += other.instances;
         self.on_path_instances += other.on_path_instances;
         self.errors += other.errors;

@@ -305,6 +305,31 @@ fn who_costs_whom_how_much_is_counted_and_references_stay_where_nobody_wants_the
     assert!((0.99..1.01).contains(&seconds.parse::<f64>().expect("a number")), "{seconds}");
 }
 
+#[test]
+fn spans_that_claim_to_have_lasted_for_centuries_harm_nobody() {
+    let mut case = Case::new(|config| config.sample.healthy = 0.0);
+    healthy(&mut case, 1, 60);
+    for (trace, start, end) in [(100, 1, u64::MAX), (101, u64::MAX - 1, u64::MAX), (102, 1, 1)] {
+        let mut spans = vec![(1, 0, 2, start, end)];
+        // Calls, and work inside of the first, each as long as the whole.
+        spans.extend((2..80).map(|span| (span, 1, 3, start, end)));
+        spans.extend((80..120).map(|span| (span, 2, 1, start, end)));
+        let mut request = resource_spans("web", trace, &spans, false);
+        let answers: Vec<_> = (2..80).map(|span| (span + 120, span, 2, start, end)).collect();
+        request.extend(resource_spans("db", trace, &answers, false));
+        let now = fast(trace).start;
+        case.accept(now, &request);
+        case.decide(now + 40 * SECOND);
+    }
+    healthy(&mut case, 150, 10);
+    let out = case.call(Call { callee: 900 * MILLI, ..fast(200) });
+    let verdict = out.iter().find_map(|outgoing| outgoing.analysis.as_ref()).map(|found| &found.verdict);
+    let Some(Outcome::Identified(culprit)) = verdict.map(|verdict| &verdict.outcome) else {
+        panic!("{verdict:?}")
+    };
+    assert_eq!(culprit.service, "db");
+}
+
 mod budget;
 mod keys;
 mod learned;
