@@ -22,8 +22,10 @@ const BETWEEN_REFERENCES: Nanos = 1_000_000_000;
 /// The linked reference is renewed once it is so old.
 const RENEW_AFTER: Nanos = 5 * 60 * 1_000_000_000;
 
-/// A reference for a full ring waits so long: if a fault is what made it as it is, that shows until then.
+/// A reference for a full ring waits so long, and for so many others: if a fault is what made it as it is, that shows
+/// until then.
 const QUARANTINE: Nanos = 60 * 1_000_000_000;
+const QUARANTINE_REFERENCES: usize = 8;
 
 /// So many references wait at most.
 const MAX_WAITING: usize = 64;
@@ -130,14 +132,22 @@ impl Baseline {
         Some(linked)
     }
 
-    /// Lets those into the ring that have waited long enough and were no fault.
-    pub(crate) fn release(&mut self, now: Nanos, capacity: usize, is_fault: &dyn Fn(&[u64]) -> bool) {
-        while let Some(first) =
-            self.waiting.pop_front_if(|first| now >= first.since.saturating_add(QUARANTINE))
+    /// Lets those into the ring that have waited long enough. Whatever is part of a fault now, and began to wait before
+    /// anybody could know, leaves.
+    fn release(&mut self, now: Nanos, capacity: usize, is_fault: &dyn Fn(&[u64]) -> bool) {
+        self.waiting.retain(|waiting| !is_fault(&waiting.long));
+        while self.waiting.len() > QUARANTINE_REFERENCES
+            && let Some(first) =
+                self.waiting.pop_front_if(|first| now >= first.since.saturating_add(QUARANTINE))
         {
-            if !is_fault(&first.long) {
-                self.admit(first.past, capacity);
-            }
+            self.admit(first.past, capacity);
+        }
+    }
+
+    /// Lets all into the ring that wait: none of them was part of a fault.
+    pub(crate) fn trust(&mut self, capacity: usize) {
+        while let Some(first) = self.waiting.pop_front() {
+            self.admit(first.past, capacity);
         }
     }
 
@@ -150,18 +160,19 @@ impl Baseline {
     }
 
     /// Nearer the median while the ring fills; later only when the linked one is due for renewal: first one from
-    /// the middle half of the ring, then any.
+    /// the middle fifth of the ring, then one from its middle half. What lies further out is never what a slow trace
+    /// should be held against, however old the linked one is; the ring follows the traffic, and its middle with it.
     fn is_better_link(&self, now: Nanos, capacity: usize, duration: Nanos) -> bool {
         let Some(linked) = &self.linked else { return true };
+        let percentile = |share| floors::quantile(self.ring.iter().map(|past| past.duration), share, 100);
         let age = now.saturating_sub(linked.since);
-        let quartile = |quarter| floors::quantile(self.ring.iter().map(|past| past.duration), quarter, 4);
         if age >= RENEW_AFTER {
-            return true;
+            return (percentile(25)..=percentile(75)).contains(&duration);
         }
         if age >= RENEW_AFTER / 5 * 4 {
-            return (quartile(1)..=quartile(3)).contains(&duration);
+            return (percentile(40)..=percentile(60)).contains(&duration);
         }
-        let median = quartile(2);
+        let median = percentile(50);
         self.ring.len() < capacity && median.abs_diff(duration) < median.abs_diff(linked.ledger.duration)
     }
 
@@ -208,3 +219,6 @@ impl Waiting {
         size_of::<Self>() + self.past.size() + self.long.capacity() * size_of::<u64>()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,13 @@ struct PastRow {
     instances: u32,
 }
 
+impl PastRow {
+    /// Nanoseconds, of the mean call.
+    fn alone_of_one(&self) -> Nanos {
+        self.alone / u64::from(self.instances.max(1))
+    }
+}
+
 impl Past {
     pub(crate) fn of(ledger: &Ledger) -> Self {
         let rows = ledger.entries.iter().map(|entry| PastRow {
@@ -115,31 +122,34 @@ impl Floor {
         let padded = |value: fn(&PastRow) -> Nanos| {
             floor(same.iter().map(value).chain(std::iter::repeat_n(0, absent)), count)
         };
-        let instances: u64 = same.iter().map(|row| u64::from(row.instances)).sum();
-        let most = quantile(
-            same.iter().map(|row| u64::from(row.instances)).chain(std::iter::repeat_n(0, absent)),
-            95,
-            100,
-        );
+        let instances = same.iter().map(|row| u64::from(row.instances));
+        let most = high(instances.chain(std::iter::repeat_n(0, absent)));
         Some(Self {
             key: first.key,
             on_path: padded(|row| row.on_path),
             alone: padded(|row| row.alone),
             total: padded(|row| row.total),
             instances: u32::try_from(most).unwrap_or(u32::MAX),
-            alone_of_one: same.iter().map(|row| row.alone).sum::<u64>().checked_div(instances).unwrap_or(0),
-            is_always_there: absent == 0,
+            alone_of_one: quantile(same.iter().map(PastRow::alone_of_one), 1, 2),
+            is_always_there: absent <= usize::from(count >= ENOUGH),
         })
     }
 }
 
-/// The 95th percentile; of few values, their mean and a margin: a fifth of it, at least a millisecond.
+/// What nearly all values do not exceed; of few values, with a margin: a fifth of it, at least a millisecond.
 fn floor(values: impl Iterator<Item = Nanos>, count: usize) -> Nanos {
-    if count >= ENOUGH {
-        return quantile(values, 95, 100);
-    }
-    let mean = values.sum::<u64>() / u64::try_from(count.max(1)).unwrap_or(1);
-    mean + absent_floor().max(mean / 5)
+    let high = high(values);
+    if count >= ENOUGH { high } else { high.saturating_add(absent_floor().max(high / 5)) }
+}
+
+/// The 95th percentile, but never the highest of three and more: one trace alone, however odd, says nothing of what is
+/// normal.
+fn high(values: impl Iterator<Item = u64>) -> u64 {
+    let mut values: Vec<u64> = values.collect();
+    values.sort_unstable();
+    let count = values.len();
+    let rank = (count * 95).div_ceil(100).min(if count < 3 { count } else { count - 1 });
+    values.get(rank.saturating_sub(1)).copied().unwrap_or(0)
 }
 
 /// What a path that no reference has must exceed, in nanoseconds.
@@ -170,8 +180,16 @@ mod tests {
 
     #[test]
     fn a_few_references_get_a_margin_and_many_a_percentile() {
-        assert_eq!(floor([10_000_000, 20_000_000].into_iter(), 2), 18_000_000);
+        assert_eq!(floor([10_000_000, 20_000_000].into_iter(), 2), 24_000_000);
         assert_eq!(floor([1_000_000].into_iter(), 1), 2_000_000);
-        assert_eq!(floor(std::iter::repeat_n(5, 31).chain([900]), 32), 5);
+        assert_eq!(floor(1..=40, 40), 38);
+    }
+
+    #[test]
+    fn the_highest_of_three_and_more_references_is_no_floor() {
+        for count in 3..=40 {
+            let with_one_more = floor(std::iter::repeat_n(5_000_000, count - 1).chain([u64::MAX]), count);
+            assert_eq!(with_one_more, if count < ENOUGH { 6_000_000 } else { 5_000_000 }, "{count}");
+        }
     }
 }

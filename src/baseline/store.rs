@@ -133,7 +133,7 @@ impl Store {
             let mut route = lock(&route);
             let capacity = self.references_per_shape;
             route.baselines_mut().for_each(|baseline| {
-                baseline.release(Nanos::MAX, capacity, &|_| false);
+                baseline.trust(capacity);
                 baseline.renew(now);
             });
         }

@@ -200,7 +200,7 @@ pub(crate) fn analysis(trace: &Trace) -> Option<Analysis<'_>> {
     Analysis::of(trace, entry_of(trace))
 }
 
-fn entry_of(trace: &Trace) -> usize {
+pub(crate) fn entry_of(trace: &Trace) -> usize {
     entry::find(trace).expect("has spans").span
 }
 
