@@ -1,6 +1,7 @@
 //! What the process says of itself.
 
 mod labels;
+pub mod lateness;
 pub mod log;
 pub mod metrics;
 pub mod process;

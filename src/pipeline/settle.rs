@@ -48,7 +48,7 @@ impl Pipeline {
         for (index, (due, mut settled)) in lot.traces.iter().zip(settled).enumerate() {
             self.metrics.decisions.add(due.trigger, 1);
             self.metrics.traces.add(settled.decided, 1);
-            self.metrics.decision_lateness.record(now.saturating_sub(due.due_at) as f64 / 1e9);
+            self.metrics.decision_lateness.record(now.saturating_sub(due.due_at));
             let trace = kept.next_if(|(kept, _)| *kept == index).map(|(_, trace)| trace);
             self.learn(now, &settled);
             let looked_at = settled.looked_at.take().map(|(trace, _)| trace);
