@@ -4,6 +4,7 @@ mod batch;
 mod channel;
 mod guard;
 mod journal;
+mod message;
 mod queue;
 mod retry;
 mod send;

@@ -18,6 +18,7 @@ use tonic::transport;
 use tower::{Service, ServiceExt};
 
 use super::guard;
+use super::message::Message;
 use crate::config::{Compression, Export, Protocol};
 
 /// A connection is replaced after this, so that a name which resolves to another address is followed.
@@ -170,6 +171,7 @@ impl Service<Request<Body>> for Channel {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        Message::put_into(&mut request);
         request.headers_mut().extend(self.shared.headers.clone());
         let mut connection = self.connection();
         Box::pin(async move {

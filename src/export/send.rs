@@ -7,11 +7,11 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
-use tonic::codec::CompressionEncoding;
 
 use super::batch::Batch;
 use super::channel::{self, Channel};
 use super::journal::Journal;
+use super::message::Message;
 use super::queue::Queue;
 use super::retry::{self, Backoff, Next};
 use super::{UnixClock, guard};
@@ -26,6 +26,7 @@ pub(super) struct Sender {
     queue: Arc<Queue>,
     channel: Channel,
     client: TraceServiceClient<Channel>,
+    compression: Compression,
     config: Export,
     metrics: Arc<Metrics>,
     now: UnixClock,
@@ -58,12 +59,18 @@ impl Sender {
     ) -> Self {
         let client =
             TraceServiceClient::new(channel.clone()).max_decoding_message_size(guard::LONGEST_ANSWER);
-        let client = match channel::compression(&config) {
-            Compression::Gzip => client.send_compressed(CompressionEncoding::Gzip),
-            Compression::Zstd => client.send_compressed(CompressionEncoding::Zstd),
-            Compression::None | Compression::Auto => client,
-        };
-        Self { queue, channel, client, config, metrics, now, draining, journal: Journal::default() }
+        let compression = channel::compression(&config);
+        Self {
+            queue,
+            channel,
+            client,
+            compression,
+            config,
+            metrics,
+            now,
+            draining,
+            journal: Journal::default(),
+        }
     }
 
     /// Returns when every span of `batch` has been counted, as sent or as dropped.
@@ -86,7 +93,7 @@ impl Sender {
     async fn send(&self, batch: &Batch) -> Result<(), (Failure, DropReason)> {
         let mut backoff = Backoff::new(&self.config.retry, Instant::now());
         loop {
-            let failure = match self.attempt(batch.body()).await {
+            let failure = match self.attempt(&batch.body()).await {
                 Ok(partial) => {
                     self.taken(batch, &partial);
                     return Ok(());
@@ -106,9 +113,10 @@ impl Sender {
         }
     }
 
-    async fn attempt(&self, body: Bytes) -> Result<PartialSuccess, Failure> {
+    async fn attempt(&self, body: &Bytes) -> Result<PartialSuccess, Failure> {
         let mut client = self.client.clone();
-        match timeout(self.config.timeout, client.export(Body(body))).await {
+        let message = Message::new(body, self.compression);
+        match timeout(self.config.timeout, client.export(message.into_request::<Body>())).await {
             Ok(Ok(response)) => {
                 // The status was OK, so the spans are taken even if what came with it cannot be read.
                 Ok(partial_success(&response.into_inner().0).unwrap_or_default())
