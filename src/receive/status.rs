@@ -109,12 +109,13 @@ impl Failure {
         }
     }
 
-    /// The sender went away in the middle; hardly anyone is left to read this.
+    /// The sender went away in the middle. Nothing was refused, so nothing counts: where there is HTTP/1.1, hyper ends
+    /// such a request without a word to us.
     pub(crate) fn cut_off() -> Self {
         Self {
             status: Status::cancelled("the request ended too early"),
             http: StatusCode::BAD_REQUEST,
-            refusal: Some(Refusal::Malformed),
+            refusal: None,
         }
     }
 
