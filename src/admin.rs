@@ -27,7 +27,7 @@ use tower::ServiceExt;
 
 use crate::otlp::TraceId;
 use crate::pipeline::Pipeline;
-use crate::receive::connection::{self, Patience};
+use crate::receive::connection::{self, Ahead, Patience};
 use crate::telemetry::process;
 
 /// Whether senders should send to this process: its listeners are bound and it is not draining.
@@ -58,6 +58,7 @@ const PATIENCE: Patience = Patience {
     idle: Duration::from_secs(30),
     body: Duration::from_secs(5),
     age: Duration::from_mins(30),
+    last_headers: Duration::from_millis(500),
     drain: Duration::from_secs(1),
     linger: Duration::from_secs(1),
 };
@@ -71,7 +72,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let router = router(exposition, readiness, pipeline);
-    connection::serve(listener, PATIENCE, shutdown, move |request| answer(router.clone(), request)).await;
+    let waits = (PATIENCE, Arc::new(Ahead::new(0)));
+    connection::serve(listener, waits, shutdown, move |request| answer(router.clone(), request)).await;
 }
 
 async fn answer(router: Router, request: Request<Incoming>) -> Response<Full<Bytes>> {

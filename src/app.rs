@@ -33,6 +33,10 @@ use crate::telemetry::metrics::Metrics;
 /// How often traces are looked at that are due: a decision may be behind by this much.
 const TICK: Duration = Duration::from_millis(100);
 
+/// What connections may read ahead of their requests, in bytes: a part of the 40 MiB by which the process may exceed its
+/// memory limit.
+const READ_AHEAD: u64 = 24 << 20;
+
 /// A sidecar with bound sockets, ready to run.
 #[derive(Debug)]
 pub struct App {
@@ -99,7 +103,7 @@ impl App {
             Arc::clone(&metrics),
         );
         let intake = Intake::new(accept, budgets.max_request_size, budgets.in_flight, Arc::clone(&metrics));
-        let intake = Arc::new(intake.with_relay(relay));
+        let intake = Arc::new(intake.with_relay(relay).with_read_ahead(READ_AHEAD));
         Ok(Self {
             config,
             clock,

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::budget::{Budget, Permit};
-use self::connection::Patience;
+use self::connection::{Ahead, Patience};
 use self::passthrough::Relay;
 use self::status::Failure;
 use crate::otlp::batch::Batch;
@@ -52,6 +52,7 @@ pub struct Intake {
     budget: Budget,
     max_request_size: usize,
     patience: Patience,
+    ahead: Arc<Ahead>,
     draining: AtomicBool,
     metrics: Arc<Metrics>,
 }
@@ -64,6 +65,9 @@ pub(crate) enum Format {
     /// `application/json`.
     Json,
 }
+
+/// What connections may send ahead together where nobody says.
+const READ_AHEAD: u64 = 64 << 20;
 
 /// The tables of a smaller request are small as well.
 const LARGE_REQUEST: usize = 1 << 20;
@@ -90,6 +94,7 @@ impl Intake {
             budget: Budget::new(max_in_flight, metrics.used_bytes.of(Part::InFlight)),
             max_request_size: usize::try_from(max_request_size).unwrap_or(usize::MAX),
             patience: Patience::default(),
+            ahead: Arc::new(Ahead::new(READ_AHEAD)),
             draining: AtomicBool::new(false),
             metrics,
         }
@@ -105,6 +110,12 @@ impl Intake {
     #[must_use]
     pub fn with_patience(self, patience: Patience) -> Self {
         Self { patience, ..self }
+    }
+
+    /// Lets all connections together send `bytes` ahead: bytes in buffers of theirs that no request has asked for yet.
+    #[must_use]
+    pub fn with_read_ahead(self, bytes: u64) -> Self {
+        Self { ahead: Arc::new(Ahead::new(bytes)), ..self }
     }
 
     /// From now on every request is refused with a hint to retry; those being read are still taken.

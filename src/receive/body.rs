@@ -49,7 +49,7 @@ pub(crate) struct Gather<'a, 'b, B> {
     body: &'a mut B,
     permit: &'a mut Permit<'b>,
     limit: usize,
-    /// The first frame. Many requests have no other, and it is not copied then.
+    /// The first frame, until there is a second. Many requests have no other, and it is not copied then.
     first: Bytes,
     /// Everything, once there is a second frame.
     joined: Vec<u8>,
@@ -116,7 +116,7 @@ impl<'a, 'b, B: Body<Data = Bytes> + Unpin> Gather<'a, 'b, B> {
             return Err(Refused::TooLarge.into());
         }
         self.permit.cover(length)?;
-        if self.first.is_empty() {
+        if self.read().is_empty() {
             self.first = data;
             return Ok(());
         }
@@ -127,7 +127,8 @@ impl<'a, 'b, B: Body<Data = Bytes> + Unpin> Gather<'a, 'b, B> {
             self.joined.reserve_exact(capacity - self.joined.len());
         }
         if self.joined.is_empty() {
-            self.joined.extend_from_slice(&self.first);
+            // Let go at once: it keeps the whole buffer of its connection, and the next read would need another.
+            self.joined.extend_from_slice(&std::mem::take(&mut self.first));
         }
         self.joined.extend_from_slice(&data);
         Ok(())

@@ -3,6 +3,7 @@
 //! HTTP/1.1 and HTTP/2 are told apart by their first bytes. Whatever a peer does or leaves undone, it holds a
 //! connection for a bounded time and costs no other connection anything.
 
+mod ahead;
 mod linger;
 
 use std::convert::Infallible;
@@ -26,6 +27,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::ahead::Ahead;
+use self::ahead::{LEAST, Window};
 use self::linger::Linger;
 
 /// How long peers are waited for, and how many there may be.
@@ -41,6 +44,8 @@ pub struct Patience {
     pub age: Duration,
     /// For requests under way once the receiver ends.
     pub drain: Duration,
+    /// For the rest of a request's headers once the receiver ends.
+    pub last_headers: Duration,
     /// For the peer to take notice of an answer that came before it had sent everything.
     pub linger: Duration,
 }
@@ -53,19 +58,23 @@ impl Default for Patience {
             body: Duration::from_secs(30),
             age: Duration::from_mins(30),
             drain: Duration::from_secs(10),
+            last_headers: Duration::from_millis(500),
             linger: Duration::from_secs(2),
         }
     }
 }
 
-/// Requests under way on one HTTP/2 connection; a sender with more waits for the first of them.
-const STREAMS: u32 = 256;
+/// Requests under way on one HTTP/2 connection; a sender with more waits for the first of them. They share its window:
+/// where that is small, many requests at once would all be half there, hold their room, and never be whole.
+const STREAMS: (usize, usize) = (2, 256);
+/// Of a window, for each request.
+const WINDOW_OF_STREAM: usize = 64 * 1024;
 /// The headers of one request.
 const HEADERS: u32 = 32 * 1024;
-/// What a sender may send ahead on one stream; the requests of most senders fit.
-const WINDOW: u32 = 1 << 20;
-/// A frame as large as most requests arrives in one piece and is never copied.
-const FRAME: u32 = 512 * 1024;
+/// A frame as large as most requests arrives in one piece and is never copied. HTTP/2 allows none below the lower bound.
+const FRAME: (usize, usize) = (16 * 1024, 512 * 1024);
+/// What hyper reads ahead on an HTTP/1.1 connection at most, unless it is told otherwise.
+const READ_BUFFER: usize = 408 * 1024;
 /// Silence after which a peer is probed, and then given up.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 /// Between attempts to accept while the process is out of file descriptors.
@@ -77,7 +86,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// the latest after `patience.drain`. Nothing of it runs any more when this returns.
 pub(crate) async fn serve<S, F, B>(
     listener: TcpListener,
-    patience: Patience,
+    (patience, ahead): (Patience, Arc<Ahead>),
     shutdown: impl Future<Output = ()>,
     answer: S,
 ) where
@@ -86,7 +95,6 @@ pub(crate) async fn serve<S, F, B>(
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
     let tasks = Tasks::default();
-    let http = Arc::new(builder(&tasks, patience));
     let slots = Arc::new(Semaphore::new(patience.connections));
     let mut shutdown = pin!(shutdown);
     loop {
@@ -97,7 +105,7 @@ pub(crate) async fn serve<S, F, B>(
         };
         match accepted {
             Ok((stream, slot)) => {
-                let connection = Connection { patience, tasks: tasks.clone(), http: http.clone() };
+                let connection = Connection { patience, tasks: tasks.clone(), window: ahead.window() };
                 tasks.tracker.spawn(connection.run(stream, slot, answer.clone()));
             }
             Err(error) => {
@@ -150,18 +158,23 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tasks {
     }
 }
 
-fn builder(tasks: &Tasks, patience: Patience) -> auto::Builder<Tasks> {
+fn builder(tasks: &Tasks, patience: Patience, window: usize) -> auto::Builder<Tasks> {
     let mut builder = auto::Builder::new(tasks.clone());
     // Without a timer hyper has no timeouts at all.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience.idle);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience.idle)
+        .max_buf_size(window.clamp(LEAST, READ_BUFFER));
+    let as_u32 = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(as_u32((window / WINDOW_OF_STREAM).clamp(STREAMS.0, STREAMS.1)))
         .max_header_list_size(HEADERS)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(2 * WINDOW)
-        .max_frame_size(FRAME)
+        .initial_stream_window_size(as_u32(window))
+        .initial_connection_window_size(as_u32(window))
+        .max_frame_size(as_u32((window / 2).clamp(FRAME.0, FRAME.1)))
         .keep_alive_interval(KEEP_ALIVE.0)
         .keep_alive_timeout(KEEP_ALIVE.1);
     builder
@@ -170,7 +183,7 @@ fn builder(tasks: &Tasks, patience: Patience) -> auto::Builder<Tasks> {
 struct Connection {
     patience: Patience,
     tasks: Tasks,
-    http: Arc<auto::Builder<Tasks>>,
+    window: Window,
 }
 
 impl Connection {
@@ -197,25 +210,43 @@ impl Connection {
             }
         });
         let io = TokioIo::new(Linger::new(stream, self.patience.linger, requests.clone()));
-        let mut connection = pin!(self.http.serve_connection(io, service));
+        let http = builder(&self.tasks, self.patience, self.window.size);
+        let mut connection = pin!(http.serve_connection(io, service));
         let mut age = Duration::ZERO;
         let mut seen = 0;
         let mut is_ending = false;
+        let mut is_draining = false;
         loop {
             // Time is counted in such steps, so no request has to read a clock.
-            let step = if is_ending { self.patience.body } else { self.patience.idle };
+            let step = if is_draining {
+                self.patience.last_headers
+            } else if is_ending {
+                self.patience.body
+            } else {
+                self.patience.idle
+            };
+            let was_ending = is_ending;
             tokio::select! {
                 ended = timeout(step, connection.as_mut()) => {
-                    if ended.is_ok() || is_ending {
+                    let is_over = if is_draining {
+                        // What is left sends no whole headers, or does not read its answer.
+                        requests.idle_since(&mut seen) && !requests.has_unread.load(Ordering::Relaxed)
+                    } else {
+                        is_ending
+                    };
+                    if ended.is_ok() || is_over {
                         break;
                     }
                     age += step;
-                    is_ending = age >= self.patience.age || requests.idle_since(&mut seen);
+                    is_ending |= age >= self.patience.age || requests.idle_since(&mut seen);
                 }
-                () = self.tasks.draining.cancelled(), if !is_ending => is_ending = true,
+                () = self.tasks.draining.cancelled(), if !is_draining => {
+                    (is_ending, is_draining) = (true, true);
+                    requests.idle_since(&mut seen);
+                }
                 () = self.tasks.ended.cancelled() => break,
             }
-            if is_ending {
+            if is_ending && !was_ending {
                 connection.as_mut().graceful_shutdown();
             }
         }

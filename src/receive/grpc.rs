@@ -39,8 +39,8 @@ const EMPTY: Bytes = Bytes::from_static(&[0; PREFIX]);
 /// Serves OTLP/gRPC on `listener` until `shutdown`; returns when every request is answered, or after
 /// [`Patience::drain`](super::connection::Patience).
 pub async fn serve(listener: TcpListener, intake: Arc<Intake>, shutdown: impl Future<Output = ()>) {
-    let patience = intake.patience;
-    connection::serve(listener, patience, shutdown, move |request| {
+    let waits = (intake.patience, intake.ahead.clone());
+    connection::serve(listener, waits, shutdown, move |request| {
         let intake = intake.clone();
         async move { answer(&intake, request).await }
     })

@@ -27,8 +27,8 @@ const DISCARD: u64 = 256 * 1024;
 /// Serves OTLP/HTTP on `listener` until `shutdown`; returns when every request is answered, or after
 /// [`Patience::drain`](super::connection::Patience).
 pub async fn serve(listener: TcpListener, intake: Arc<Intake>, shutdown: impl Future<Output = ()>) {
-    let patience = intake.patience;
-    connection::serve(listener, patience, shutdown, move |request| {
+    let waits = (intake.patience, intake.ahead.clone());
+    connection::serve(listener, waits, shutdown, move |request| {
         let intake = intake.clone();
         async move { answer(&intake, request).await }
     })

@@ -172,7 +172,9 @@ async fn a18_a_sender_that_goes_away_in_the_middle_leaves_nothing() {
     drop(slow);
     receiver.until(IN_FLIGHT, |bytes| bytes == 0).await;
     assert_eq!(receiver.taken().len(), 0);
-    assert_eq!(receiver.counted("http", "malformed"), (0, 0));
+    for transport in ["http", "grpc"] {
+        assert_eq!(receiver.counted(transport, "malformed"), (0, 0), "nothing was refused");
+    }
     receiver.finish().await;
 }
 
@@ -256,6 +258,35 @@ async fn the_end_waits_for_requests_under_way_and_not_for_idle_or_silent_peers()
     assert!(is_closed(&mut stream).await);
     while let Some(ended) = servers.join_next().await {
         ended.expect("no server panics");
+    }
+}
+
+#[tokio::test]
+async fn the_end_does_not_wait_for_headers_that_never_end() {
+    let hour = Duration::from_hours(1);
+    let patience = Patience { drain: hour, last_headers: Duration::from_millis(50), ..Patience::default() };
+    let receiver = Receiver::start(Setup { patience, ..Setup::default() }).await;
+    let mut silent = Vec::new();
+    for start in ["P", "PRI * HTTP/2.0\r\n", "POST /v1/traces HTTP/1.1\r\nhost: te"] {
+        for address in [receiver.grpc, receiver.http] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(start.as_bytes()).await.unwrap();
+            silent.push(stream);
+        }
+    }
+    let mut again = TcpStream::connect(receiver.http).await.unwrap();
+    let headers = [("content-type", PROTOBUF)];
+    let body = request(&[span(1)]);
+    assert_eq!(exchange(&mut again, "POST", "/v1/traces", &headers, &body).await.status, 200);
+    again.write_all(b"POST /v1/traces HT").await.unwrap();
+    // Once this one is answered, what came before it has been read.
+    assert_eq!(post(&receiver, "/v1/traces", &headers, &body).await.status, 200);
+    let mut servers = receiver.shut_down();
+    while let Some(ended) = servers.join_next().await {
+        ended.expect("no server panics");
+    }
+    for stream in silent.iter_mut().chain([&mut again]) {
+        assert!(is_closed(stream).await);
     }
 }
 
