@@ -14,6 +14,7 @@ pub(crate) mod explain;
 mod failures;
 pub(crate) mod judge;
 pub(crate) mod ledger;
+mod memo;
 mod pairing;
 mod phase;
 pub mod record;

@@ -2,9 +2,9 @@
 
 use super::column::Column;
 use super::dependency;
+use super::memo::Memo;
 use super::tree::{NONE, Node, Tree, hash_of};
 use crate::otlp::span::Kind;
-use crate::template::template;
 
 /// Which spans cross a process border, and what is folded into them.
 #[derive(Debug)]
@@ -56,6 +56,7 @@ impl Calls {
         // The outermost call of the same process around each node: a driver's span inside a client's is one call.
         let mut inside: Column<u32> = Column::with_capacity(count);
         let asks_itself = asking(nodes);
+        let mut peers = Memo::new();
         for number in 0..nodes.length() {
             let node = &nodes[number];
             let around = if number == 0 || node.is_remote { NONE } else { inside[node.caller] };
@@ -71,7 +72,7 @@ impl Calls {
                     Answer::One(service) if is_call => Some(service),
                     _ => None,
                 };
-                calls.set_key(tree, number);
+                calls.set_key(tree, number, &mut peers);
             }
             if node.is_cut {
                 let asking = calls.base[node.caller];
@@ -98,7 +99,7 @@ impl Calls {
         }
     }
 
-    fn set_key(&mut self, tree: &Tree<'_>, number: u32) {
+    fn set_key(&mut self, tree: &Tree<'_>, number: u32, peers: &mut Memo) {
         let node = &tree.nodes[number];
         let service = tree.service(node).id;
         if number == 0 {
@@ -114,7 +115,7 @@ impl Calls {
                 None => {
                     let service = if node.is_error { dependency::service(tree, node) } else { None };
                     self.peer[number] = service.map(|name| hash_of(&*name));
-                    dependency::of(tree, node).map_or(0, |peer| hash_of(&*template(&peer)))
+                    dependency::hash(tree, node, peers)
                 }
             };
             hash_of(("call", service, node.name, peer))

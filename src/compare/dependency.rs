@@ -1,11 +1,20 @@
 //! What an uninstrumented peer is called, from the attributes of the span that called it.
 
-use super::tree::{Node, Tree};
+use super::memo::Memo;
+use super::tree::{Node, Tree, hash_of};
 use crate::otlp::span::{AnyValue, Attribute};
+use crate::template::template;
 
 /// The peer of a call that no span answered, such as `postgresql orders@db-1`.
 pub(crate) fn of(tree: &Tree<'_>, call: &Node) -> Option<String> {
     Peer::read(tree.trace.span(call.span as usize)?.attributes()).name()
+}
+
+/// The hash of the same name, templated; 0 where there is none.
+pub(crate) fn hash(tree: &Tree<'_>, call: &Node, memo: &mut Memo) -> u64 {
+    let Some(span) = tree.trace.span(call.span as usize) else { return 0 };
+    let peer = Peer::read(span.attributes());
+    memo.hash(&peer, || peer.name().map_or(0, |name| hash_of(&*template(&name))))
 }
 
 /// What the peer of a call may be called as a service: as the call says, or the first part of the host that it went to.
@@ -15,7 +24,7 @@ pub(crate) fn service(tree: &Tree<'_>, call: &Node) -> Option<String> {
 }
 
 /// The attributes that name a peer, old and new conventions.
-#[derive(Default)]
+#[derive(Default, Hash)]
 struct Peer<'a> {
     service: Option<&'a str>,
     database: Option<&'a str>,
@@ -66,7 +75,7 @@ impl<'a> Peer<'a> {
         })
     }
 
-    fn name(self) -> Option<String> {
+    fn name(&self) -> Option<String> {
         if let Some(service) = self.service {
             return Some(service.to_owned());
         }

@@ -4,6 +4,9 @@
 //! INTERNAL spans are folded into the span that they refine, so wrapping or splitting work inside a service changes
 //! no entry. Order, ids and timing of siblings do not matter.
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
 use super::calls::Calls;
 use super::column::Column;
 use super::sweep::Path;
@@ -77,27 +80,42 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn of(tree: &Tree<'_>, path: &Path, calls: &Calls) -> Self {
+        let count = tree.nodes.as_slice().len();
         let mut rows: Vec<Entry> = Vec::new();
-        let mut row_of: Column<u32> = Column::filled(NONE, tree.nodes.as_slice().len());
+        let mut by_key: HashMap<u64, u32, FixedState> =
+            HashMap::with_capacity_and_hasher(count.min(64), FixedState::default());
+        let mut row_of: Column<u32> = Column::filled(NONE, count);
+        let mut is_on_path = Column::filled(false, count);
         for number in 0..tree.nodes.length() {
             let base = calls.base[number];
             if base == number {
-                row_of[number] = u32::try_from(rows.len()).unwrap_or(NONE);
-                rows.push(Entry::first(tree, calls, number));
+                let next = u32::try_from(rows.len()).unwrap_or(NONE);
+                let at = *by_key.entry(calls.key[number]).or_insert(next);
+                row_of[number] = at;
+                let instance = || Entry::first(tree, calls, number);
+                match rows.get_mut(at as usize) {
+                    Some(row) => row.add(&instance()),
+                    None => rows.push(instance()),
+                }
             }
             let Some(row) = rows.get_mut(row_of[base] as usize) else { continue };
-            let node = &tree.nodes[number];
-            row.on_path = row.on_path.saturating_add(path.own[number]);
+            let own = path.own[number];
             row.alone = row.alone.saturating_add(path.alone[number]);
-            row.errors += u32::from(node.is_error && base == number);
-            if path.own[number] > 0 {
-                row.on_path_instances = 1;
+            row.errors += u32::from(tree.nodes[number].is_error && base == number);
+            if own == 0 {
+                continue;
             }
-            if path.own[number] > row.longest_time {
-                (row.longest_time, row.longest) = (path.own[number], number);
+            row.on_path = row.on_path.saturating_add(own);
+            row.on_path_instances += u32::from(!is_on_path[base]);
+            is_on_path[base] = true;
+            // Of equals the one that stands further up in the trace.
+            let is_longer =
+                own > row.longest_time || (own == row.longest_time && base < calls.base[row.longest]);
+            if is_longer {
+                (row.longest_time, row.longest) = (own, number);
             }
         }
-        let (entries, outward) = merge(rows);
+        let (entries, outward) = ordered(&lumped(rows));
         let mut services: Vec<_> =
             tree.services.iter().map(|service| (service.id, service.name.clone())).collect();
         services.sort_unstable();
@@ -133,44 +151,38 @@ impl Ledger {
     }
 }
 
-/// Puts instances of one path together, bounded; also the order from the entry span outward.
-fn merge(mut rows: Vec<Entry>) -> (Vec<Entry>, Vec<u32>) {
-    let mut order: Vec<u64> = Vec::with_capacity(rows.len());
-    order.extend(rows.iter().map(|row| row.key));
-    // Stable: of equals the one that stands further up in the trace stays first.
-    rows.sort_by_key(|row| row.key);
-    let mut entries: Vec<Entry> = Vec::with_capacity(rows.len());
-    for row in rows {
-        match entries.last_mut() {
-            Some(last) if last.key == row.key => last.add(&row),
-            _ => entries.push(row),
+/// Bounds the entries. They come, and stay, callers before those they call.
+fn lumped(mut entries: Vec<Entry>) -> Vec<Entry> {
+    if entries.len() <= MAX_ENTRIES {
+        return entries;
+    }
+    entries.sort_by_key(|entry| (std::cmp::Reverse(entry.on_path), entry.key));
+    let tail = entries.split_off(MAX_ENTRIES / 2);
+    for mut row in tail {
+        row.key = hash_of(("lumped", row.service));
+        row.suffix = row.key;
+        row.parent = row.key;
+        (row.side, row.callee) = (Side::Work, None);
+        match entries.iter_mut().rev().find(|entry| entry.key == row.key) {
+            Some(lump) => lump.add(&row),
+            None => entries.push(row),
         }
     }
-    if entries.len() > MAX_ENTRIES {
-        entries.sort_by_key(|entry| (std::cmp::Reverse(entry.on_path), entry.key));
-        let tail = entries.split_off(MAX_ENTRIES / 2);
-        for mut row in tail {
-            row.key = hash_of(("lumped", row.service));
-            row.suffix = row.key;
-            row.parent = row.key;
-            (row.side, row.callee) = (Side::Work, None);
-            match entries.iter_mut().rev().find(|entry| entry.key == row.key) {
-                Some(lump) => lump.add(&row),
-                None => entries.push(row),
-            }
-        }
-        entries.sort_by_key(|entry| entry.key);
-        order = entries.iter().map(|entry| entry.key).collect();
-    }
-    let mut seen = vec![false; entries.len()];
-    let mut outward = Vec::with_capacity(entries.len());
-    for key in order {
-        let Ok(at) = entries.binary_search_by_key(&key, |entry| entry.key) else { continue };
-        if let Some(seen) = seen.get_mut(at).filter(|seen| !**seen) {
-            *seen = true;
-            outward.push(u32::try_from(at).unwrap_or(NONE));
+    entries.sort_by_key(|entry| entry.key);
+    entries
+}
+
+/// The entries ordered by key, and in which order they came.
+fn ordered(entries: &[Entry]) -> (Vec<Entry>, Vec<u32>) {
+    let mut by_key: Vec<(u64, u32)> = entries.iter().map(|entry| entry.key).zip(0..).collect();
+    by_key.sort_unstable();
+    let mut outward = vec![0; entries.len()];
+    for (place, (_, came)) in (0..).zip(&by_key) {
+        if let Some(slot) = outward.get_mut(*came as usize) {
+            *slot = place;
         }
     }
+    let entries = by_key.iter().filter_map(|(_, came)| entries.get(*came as usize).copied()).collect();
     (entries, outward)
 }
 

@@ -7,6 +7,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::column::Column;
+use super::memo::Memo;
 use super::skew;
 use crate::assemble::Trace;
 use crate::otlp::SpanId;
@@ -128,6 +129,7 @@ impl<'t> Tree<'t> {
             .into();
 
         let mut nodes = Column::with_capacity(unique.spans.as_slice().len());
+        let mut names = Memo::new();
         let origin = entry_head.start;
         breadth_first(entry, &parents, |number, caller| {
             let head = unique.head(number, &heads);
@@ -143,7 +145,7 @@ impl<'t> Tree<'t> {
                 caller,
                 parent: caller,
                 service,
-                name: hash_of(&*templated(trace, span)),
+                name: names.hash(raw_name(trace, span), || hash_of(&*templated(trace, span))),
                 kind: head.kind,
                 is_error: head.is_error,
                 is_remote,
@@ -189,11 +191,16 @@ impl<'t> Tree<'t> {
     }
 }
 
-/// The name of a span without what varies from call to call; invalid UTF-8 is replaced, a long name cut.
-fn templated(trace: &Trace, span: u32) -> Cow<'_, str> {
+/// The name of a span as it came; a long one is cut.
+fn raw_name(trace: &Trace, span: u32) -> &[u8] {
     const LONGEST: usize = 256;
     let name = trace.span(span as usize).map_or(&[][..], |span| span.name());
-    match String::from_utf8_lossy(name.get(..LONGEST).unwrap_or(name)) {
+    name.get(..LONGEST).unwrap_or(name)
+}
+
+/// The same without what varies from call to call; invalid UTF-8 is replaced.
+fn templated(trace: &Trace, span: u32) -> Cow<'_, str> {
+    match String::from_utf8_lossy(raw_name(trace, span)) {
         Cow::Borrowed(name) => template(name),
         Cow::Owned(name) => Cow::Owned(template(&name).into_owned()),
     }
@@ -337,8 +344,8 @@ impl Unique {
     }
 
     fn parent(&self, number: u32, heads: &[&SpanHead], service_of: &Column<u32>) -> u32 {
-        let mut twins = self.with_id(self.ids[number]);
-        if let Some(asking) = twins.next().filter(|asking| *asking != number) {
+        // The two sides of one call stand beside each other, the asking one first.
+        if let Some(asking) = number.checked_sub(1).filter(|before| self.ids[*before] == self.ids[number]) {
             return asking;
         }
         let Some(parent) = self.head(number, heads).parent_id else { return NONE };
