@@ -35,6 +35,8 @@ pub enum Command {
     Demo,
     /// Say everything that is wrong with a configuration file
     Validate(ValidateArgs),
+    /// Ask a running sidecar whether it is ready
+    Health(HealthArgs),
 }
 
 /// `laggard run`.
@@ -93,8 +95,22 @@ pub struct ReplayArgs {
 #[derive(Debug, Args)]
 pub struct ValidateArgs {
     /// The configuration
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "schema")]
+    pub config: Option<PathBuf>,
+    /// Print the JSON schema of a configuration instead
+    #[arg(long, conflicts_with = "config")]
+    pub schema: bool,
+}
+
+/// `laggard health`.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// The configuration of the sidecar, which says where its admin port is
+    #[arg(long, value_name = "FILE", required_unless_present = "endpoint")]
+    pub config: Option<PathBuf>,
+    /// The admin port of a sidecar that is elsewhere
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "config")]
+    pub endpoint: Option<String>,
 }
 
 fn trace_id(text: &str) -> Result<TraceId, &'static str> {
@@ -193,14 +209,19 @@ pub fn parse(
     }
 }
 
-/// `laggard validate`: says so on `out` when the file is right.
+/// `laggard validate`: says so on `out` when the file is right, or prints the schema.
 pub fn validate(
     args: &ValidateArgs,
     env: &dyn Fn(&str) -> Option<String>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    config::load(Some(&args.config), env)?;
-    writeln!(out, "{} is valid", args.config.display())?;
+    if args.schema {
+        writeln!(out, "{:#}", config::schema())?;
+    }
+    if let Some(path) = &args.config {
+        config::load(Some(path), env)?;
+        writeln!(out, "{} is valid", path.display())?;
+    }
     Ok(())
 }
 

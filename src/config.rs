@@ -11,6 +11,7 @@ mod load;
 pub mod memory;
 mod problem;
 mod read;
+mod schema;
 mod tree;
 pub mod units;
 mod unsupported;
@@ -18,6 +19,7 @@ mod variables;
 
 pub use load::{load, load_for_replay};
 pub use problem::{Problem, Problems};
+pub use schema::schema;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -35,6 +35,7 @@
 //!   reads what Jaeger, Zipkin and Tempo hand out.
 //! - [`config`], [`cli`], [`admin`], [`telemetry`]: what an operator sets, types and sees.
 //! - [`demo`], [`waterfall`], [`template`]: the demonstration, a trace drawn as text, names made low-cardinality.
+//! - [`health`]: asks a running sidecar whether it is ready.
 //!
 //! # Architecture invariants: what is deliberately absent
 //!
@@ -70,6 +71,7 @@ pub mod demo;
 pub mod enrich;
 pub mod export;
 mod formats;
+pub mod health;
 mod input;
 pub mod otlp;
 pub mod pipeline;

@@ -9,6 +9,7 @@ use laggard::cli::{self, Command, Failure, RunArgs};
 use laggard::compare_files::{self, Look};
 use laggard::config;
 use laggard::demo;
+use laggard::health;
 use laggard::replay;
 use laggard::telemetry::log;
 use tokio::runtime::{Builder, Runtime};
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
             replay::run(&args, &variable, &elapsed, &mut out, &mut io::stderr())
         }
         Ok(Some(Command::Compare(args))) => compare_files::run(&args, look(), &mut out, &mut io::stderr()),
+        Ok(Some(Command::Health(args))) => health::run(&args, &variable),
         Ok(Some(Command::Demo)) => demo(&mut out),
         Err(failure) => Err(failure),
     };

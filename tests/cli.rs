@@ -60,7 +60,7 @@ fn help_and_version_go_to_stdout() {
     assert_eq!(text(&version.stdout), concat!("laggard ", env!("CARGO_PKG_VERSION"), "\n"));
     let help = output(&["--help"]);
     assert_eq!((help.status.code(), text(&help.stderr)), (Some(0), ""));
-    for command in ["run", "compare", "replay", "demo", "validate"] {
+    for command in ["run", "compare", "replay", "demo", "validate", "health"] {
         assert!(text(&help.stdout).contains(&format!("  {command} ")), "{}", text(&help.stdout));
     }
 }
@@ -122,6 +122,29 @@ fn a_right_configuration_is_confirmed_and_may_use_the_environment() {
     let validate = || laggard(&["validate", "--config", path.to_str().expect("text")]);
     assert_eq!(validate().output().expect("starts").status.code(), Some(64));
     assert_eq!(validate().env("HOST", "collector").output().expect("starts").status.code(), Some(0));
+}
+
+#[test]
+fn the_schema_is_json_and_needs_no_configuration() {
+    let output = output(&["validate", "--schema"]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(schema["properties"]["sample"]["additionalProperties"], false);
+}
+
+#[test]
+fn health_asks_the_admin_port_of_the_configuration() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("laggard.yaml");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = port.local_addr().expect("it is bound").port();
+    let yaml =
+        format!("export: {{endpoint: 'http://a:1'}}\ntelemetry: {{admin: {{endpoint: '0.0.0.0:{port}'}}}}\n");
+    fs::write(&path, yaml).expect("writes");
+    let output = output(&["health", "--config", path.to_str().expect("text")]);
+    let said = text(&output.stderr);
+    assert!(said.starts_with(&format!("laggard: 127.0.0.1:{port} does not answer: ")), "{said}");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
 }
 
 #[test]

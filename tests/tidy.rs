@@ -23,7 +23,7 @@ const MAY_USE: [(&str, &[&str]); 9] = [
 
 /// Modules that sit on top, and the only ones that may use each of them.
 const ONLY_FOR: [(&str, &[&str]); 2] =
-    [("app", &["cli", "demo", "main"]), ("cli", &["compare_files", "main", "replay"])];
+    [("app", &["cli", "demo", "main"]), ("cli", &["compare_files", "health", "main", "replay"])];
 
 /// Where tasks start and the wall clock is read.
 const MAY_SPAWN_AND_READ_THE_CLOCK: &str = "app";

@@ -19,6 +19,26 @@ const MEMORY_LIMIT_RULE: &str =
 const THRESHOLD_RULE: &str = "must be learned, or a duration such as 300ms";
 const ADDRESS_RULE: &str = "must be an IP address and a port such as 127.0.0.1:4317";
 
+/// A regular expression that takes every text which `rule` allows, and little beyond. `None` when `rule` is none of
+/// this file's.
+pub(super) fn pattern(rule: &str) -> Option<String> {
+    const DURATION: &str = "0|(?:[0-9]+(?:[.][0-9]+)? *(?:n(?:anos|sec|s)|u(?:sec|s)|m(?:illis|sec|s)|s(?:ec(?:ond)?s?)?|\
+                            m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|w(?:(?:ee)?ks?)?|M|months?|y(?:(?:ea)?rs?)?) *)+";
+    const SIZE: &str = "[0-9]+(?:[.][0-9]+)? *(?:[kKmMgGtTpPeE][iI]?)?[bB]?";
+    const SHARE: &str = "[0-9]+(?:[.][0-9]+)? *%";
+    const ADDRESS: &str = "[0-9]{1,3}(?:[.][0-9]{1,3}){3}:[0-9]{1,5}|[\\[][0-9a-fA-F:.]+\\]:[0-9]{1,5}";
+    Some(match rule {
+        DURATION_RULE => DURATION.to_owned(),
+        SIZE_RULE => SIZE.to_owned(),
+        SHARE_RULE => SHARE.to_owned(),
+        BUDGET_RULE => format!("{SIZE}|{SHARE}"),
+        MEMORY_LIMIT_RULE => format!("auto|{SIZE}|{SHARE}"),
+        THRESHOLD_RULE => format!("learned|{DURATION}"),
+        ADDRESS_RULE => ADDRESS.to_owned(),
+        _ => return None,
+    })
+}
+
 /// A limit in bytes, or a share of `memory_limit`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Budget {
@@ -213,5 +233,21 @@ mod tests {
         assert_eq!(parse_budget("10KiB").map(|budget| budget.of(2000)), Some(10_240));
         assert_eq!(parse_memory_limit("auto"), Some(MemoryLimit::Auto));
         assert_eq!(parse_memory_limit("10"), None);
+    }
+
+    #[test]
+    fn every_rule_has_a_pattern() {
+        for rule in [
+            DURATION_RULE,
+            SIZE_RULE,
+            SHARE_RULE,
+            BUDGET_RULE,
+            MEMORY_LIMIT_RULE,
+            THRESHOLD_RULE,
+            ADDRESS_RULE,
+        ] {
+            assert!(pattern(rule).is_some(), "{rule}");
+        }
+        assert_eq!(pattern("must be another"), None);
     }
 }
