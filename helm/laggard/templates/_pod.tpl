@@ -1,0 +1,93 @@
+{{/* The pod, the same for the StatefulSet and the Deployment. */}}
+{{- define "laggard.pod" -}}
+{{- $library := dict "root" . "values" .Values "own" true "name" (include "laggard.fullname" .) -}}
+metadata:
+  labels:
+    {{- include "laggard.labels" . | nindent 4 }}
+    {{- with .Values.podLabels }}
+    {{- include "laggard.sidecar.tpl" (dict "root" $ "value" .) | nindent 4 }}
+    {{- end }}
+  annotations:
+    {{- if and .Values.enableConfigChecksumAnnotation (not .Values.existingConfigMap) }}
+    {{- include "laggard.sidecar.podAnnotations" $library | nindent 4 }}
+    {{- end }}
+    {{- if .Values.collector.enabled }}
+    checksum/collector-config: {{ include "laggard.collectorConfig" . | sha256sum }}
+    {{- end }}
+    kubectl.kubernetes.io/default-container: laggard
+    {{- with .Values.podAnnotations }}
+    {{- include "laggard.sidecar.tpl" (dict "root" $ "value" .) | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "laggard.serviceAccountName" . }}
+  automountServiceAccountToken: {{ .Values.serviceAccount.automount }}
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ include "laggard.grace" . }}
+  {{- range $key := list "priorityClassName" "runtimeClassName" }}
+  {{- with get $.Values $key }}
+  {{ $key }}: {{ . | quote }}
+  {{- end }}
+  {{- end }}
+  {{- range $key := list "imagePullSecrets" "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" }}
+  {{- with get $.Values $key }}
+  {{ $key }}:
+    {{- include "laggard.sidecar.tpl" (dict "root" $ "value" .) | nindent 4 }}
+  {{- end }}
+  {{- end }}
+  {{- with .Values.podSecurityContext }}
+  securityContext:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if or .Values.initContainers .Values.collector.enabled }}
+  initContainers:
+    {{- with .Values.initContainers }}
+    {{- include "laggard.sidecar.tpl" (dict "root" $ "value" .) | nindent 4 }}
+    {{- end }}
+    {{- if .Values.collector.enabled }}
+    # A native sidecar starts before the containers and ends after them: what Laggard sends at the end still arrives.
+    - name: collector
+      image: {{ include "laggard.sidecar.image" (dict "root" . "image" .Values.collector.image) | quote }}
+      imagePullPolicy: {{ .Values.collector.image.pullPolicy }}
+      restartPolicy: Always
+      args:
+        - --config=/etc/collector/config.yaml
+      {{- with .Values.collector.extraEnvs }}
+      env:
+        {{- include "laggard.sidecar.tpl" (dict "root" $ "value" .) | nindent 8 }}
+      {{- end }}
+      ports:
+        - name: collector-check
+          containerPort: 13133
+          protocol: TCP
+      startupProbe:
+        httpGet: {path: /, port: collector-check}
+        periodSeconds: 1
+        failureThreshold: 60
+      livenessProbe:
+        httpGet: {path: /, port: collector-check}
+      {{- with .Values.collector.resources }}
+      resources:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      securityContext:
+        {{- include "laggard.collectorSecurityContext" . | nindent 8 }}
+      terminationMessagePolicy: FallbackToLogsOnError
+      volumeMounts:
+        - name: collector-config
+          mountPath: /etc/collector
+          readOnly: true
+    {{- end }}
+  {{- end }}
+  containers:
+    - {{ include "laggard.sidecar.container" $library | indent 6 | trim }}
+    {{- with .Values.extraContainers }}
+    {{- include "laggard.sidecar.tpl" (dict "root" $ "value" .) | nindent 4 }}
+    {{- end }}
+  volumes:
+    {{- include "laggard.sidecar.volumes" $library | nindent 4 }}
+    {{- if .Values.collector.enabled }}
+    - name: collector-config
+      configMap:
+        name: {{ include "laggard.fullname" . }}-collector
+    {{- end }}
+{{- end }}

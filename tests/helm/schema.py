@@ -1,0 +1,142 @@
+"""Makes helm/laggard/values.schema.json: kinds from values.yaml, `config` from the program's own types.
+
+schema.py LAGGARD [--check]: with --check nothing is written, and the exit code says whether the file is up to date.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import yaml
+
+CHART = pathlib.Path(__file__).parents[2] / "helm/laggard"
+FILE = CHART / "values.schema.json"
+
+QUANTITY = {"type": ["string", "number"], "pattern": r"^[0-9]+(?:[.][0-9]+)?(?:m|[kMGTPE]i?|Ki|e[0-9]+)?$"}
+RESOURCES = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "requests": {"type": "object", "additionalProperties": QUANTITY},
+        "limits": {"type": "object", "additionalProperties": QUANTITY},
+        "claims": {"type": "array"},
+    },
+}
+PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
+COUNT = {"type": "integer", "minimum": 0}
+AT_LEAST_ONE = {"type": "integer", "minimum": 1}
+PROBE = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        **{handler: {"type": "object"} for handler in ("httpGet", "tcpSocket", "grpc")},
+        **{
+            number: COUNT
+            for number in (
+                "initialDelaySeconds",
+                "periodSeconds",
+                "timeoutSeconds",
+                "successThreshold",
+                "failureThreshold",
+                "terminationGracePeriodSeconds",
+            )
+        },
+    },
+}
+INTERVAL = {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))*$"}
+TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+NAME_PATTERN = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$|^$"
+
+# What a default's kind does not tell. Keys are paths; `*` is any name.
+RULES = {
+    "mode": {"enum": ["gateway", "standalone", "sidecar-config"]},
+    "fullnameOverride": {"type": "string", "pattern": NAME_PATTERN},
+    "nameOverride": {"type": "string", "pattern": NAME_PATTERN},
+    "image.tag": {"type": ["string", "number"]},
+    "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
+    "image.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
+    "routing.loadBalancer.resolver": {"enum": ["dns", "k8s"]},
+    "routing.loadBalancer.replicaCount": AT_LEAST_ONE,
+    "replicaCount": COUNT,
+    "collector.drainSeconds": COUNT,
+    "secrets.headers": TEXTS,
+    "serviceAccount.annotations": TEXTS,
+    "podAnnotations": TEXTS,
+    "podLabels": TEXTS,
+    "additionalLabels": TEXTS,
+    "annotations": TEXTS,
+    "service.annotations": TEXTS,
+    "service.type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
+    "headlessService.annotations": TEXTS,
+    "podSecurityContext": {"type": "object"},
+    "securityContext": {"type": "object"},
+    "resources": RESOURCES,
+    "startupProbe": PROBE,
+    "livenessProbe": PROBE,
+    "readinessProbe": PROBE,
+    "containerPort": PORT,
+    "servicePort": PORT,
+    "terminationGracePeriodSeconds": {"type": ["integer", "null"], "minimum": 0},
+    "minReadySeconds": COUNT,
+    "persistence.size": QUANTITY,
+    "persistence.emptyDirSizeLimit": QUANTITY,
+    "persistence.retentionPolicy.whenDeleted": {"enum": ["Retain", "Delete"]},
+    "persistence.retentionPolicy.whenScaled": {"enum": ["Retain", "Delete"]},
+    "podDisruptionBudget.enabled": {"enum": ["auto", "true", "false", True, False]},
+    "podDisruptionBudget.maxUnavailable": {"type": ["integer", "string"], "pattern": "^[0-9]+%$", "minimum": 0},
+    "autoscaling.minReplicas": AT_LEAST_ONE,
+    "autoscaling.maxReplicas": AT_LEAST_ONE,
+    "autoscaling.targetCPUUtilizationPercentage": AT_LEAST_ONE,
+    "autoscaling.behavior": {"type": "object"},
+    "interval": INTERVAL,
+    "extraLabels": TEXTS,
+    "prometheusRule.defaultRules.additionalRuleLabels": TEXTS,
+    "prometheusRule.defaultRules.additionalRuleAnnotations": TEXTS,
+    "dashboards.annotations": TEXTS,
+}
+
+# Keys that Helm itself puts beside ours: values for all charts, those of the library, and a parent's condition.
+OF_HELM = {"global": {"type": "object"}, "laggard-lib": {"type": "object"}, "enabled": {"type": "boolean"}}
+
+
+def derive(value, path=""):
+    """The schema of a default."""
+    name = path.rsplit(".", 1)[-1]
+    parent = ".".join(path.split(".")[-2:])
+    for key in (path, parent, name):
+        if key in RULES:
+            return RULES[key]
+    if isinstance(value, dict) and value:
+        properties = {key: derive(inner, f"{path}.{key}".lstrip(".")) for key, inner in value.items()}
+        return {"type": "object", "additionalProperties": False, "properties": properties}
+    kinds = [(dict, "object"), (list, "array"), (bool, "boolean"), (int, "integer"), (str, "string")]
+    return {"type": next(kind for python, kind in kinds if isinstance(value, python))}
+
+
+def take_templates(schema):
+    """What may be a variable for the program may be a template for the chart."""
+    if isinstance(schema, dict):
+        return {
+            key: inner.replace(r"\$\{env:", r"\$\{env:|\{\{") if key == "pattern" else take_templates(inner)
+            for key, inner in schema.items()
+        }
+    return [take_templates(inner) for inner in schema] if isinstance(schema, list) else schema
+
+
+def build(laggard):
+    """The whole schema as text."""
+    own = json.loads(subprocess.run([laggard, "validate", "--schema"], check=True, capture_output=True).stdout)
+    del own["$schema"]
+    schema = derive(yaml.safe_load((CHART / "values.yaml").read_text()))
+    schema["properties"].update(OF_HELM, config=take_templates(own))
+    schema = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart laggard", **schema}
+    return json.dumps(schema, indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    made = build(sys.argv[1])
+    if "--check" not in sys.argv:
+        FILE.write_text(made)
+    elif not FILE.exists() or FILE.read_text() != made:
+        sys.exit("helm/laggard/values.schema.json is out of date; run tests/helm/run --bless")
