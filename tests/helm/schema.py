@@ -114,14 +114,20 @@ def derive(value, path=""):
     return {"type": next(kind for python, kind in kinds if isinstance(value, python))}
 
 
-def take_templates(schema):
-    """What may be a variable for the program may be a template for the chart."""
-    if isinstance(schema, dict):
-        return {
-            key: inner.replace(r"\$\{env:", r"\$\{env:|\{\{") if key == "pattern" else take_templates(inner)
-            for key, inner in schema.items()
-        }
-    return [take_templates(inner) for inner in schema] if isinstance(schema, list) else schema
+def for_chart(schema):
+    """What may be a variable for the program may be a template for the chart, and null takes away what the chart sets."""
+    if isinstance(schema, list):
+        return [for_chart(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: for_chart(inner) for key, inner in schema.items()}
+    if isinstance(made.get("pattern"), str):
+        made["pattern"] = made["pattern"].replace(r"\$\{env:", r"\$\{env:|\{\{")
+    if isinstance(made.get("type"), list):
+        made["type"] = sorted({*made["type"], "null"})
+    if isinstance(made.get("anyOf"), list):
+        made["anyOf"].append({"type": "null"})
+    return made
 
 
 def build(laggard):
@@ -129,7 +135,7 @@ def build(laggard):
     own = json.loads(subprocess.run([laggard, "validate", "--schema"], check=True, capture_output=True).stdout)
     del own["$schema"]
     schema = derive(yaml.safe_load((CHART / "values.yaml").read_text()))
-    schema["properties"].update(OF_HELM, config=take_templates(own))
+    schema["properties"].update(OF_HELM, config=for_chart(own))
     schema = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart laggard", **schema}
     return json.dumps(schema, indent=1, sort_keys=True) + "\n"
 
