@@ -1,32 +1,14 @@
 #!/usr/bin/env bash
 # SDK -> laggard -> a real OpenTelemetry Collector: the Collector must receive a trace that names pre-processor.
 #
-# The Collector is built once from the Go module proxy, into target/peers. Without Go the check is skipped, loudly.
+# Without Go, which builds the Collector, the check is skipped, loudly.
 # Only processes that are started here are ended.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-builder_version=v0.161.0
-manifest=tests/peers/collector.builder.yaml
 target=${CARGO_TARGET_DIR:-target}
-mkdir -p "$target/peers"
+tests/peers/build-collector "$0" || { [[ $? == 3 ]] && exit 0; exit 1; }
 peers=$(cd "$target/peers" && pwd)
-
-if ! command -v go >/dev/null; then
-    echo "SKIPPED: tests/peers/collector.sh needs Go 1.25 or later to build a Collector; no 'go' was found" >&2
-    exit 0
-fi
-
-build_collector() {
-    if [[ -x $peers/collector ]] && cmp -s "$manifest" "$peers/built-from.yaml"; then
-        return
-    fi
-    echo "building a Collector (about two minutes the first time)"
-    GOBIN=$peers go install "go.opentelemetry.io/collector/cmd/builder@$builder_version"
-    cp "$manifest" "$peers/manifest.yaml"
-    (cd "$peers" && ./builder --config manifest.yaml --skip-compilation && cd source && CGO_ENABLED=0 go build -buildvcs=false -o ../collector .)
-    mv "$peers/manifest.yaml" "$peers/built-from.yaml"
-}
 
 # A port that nobody listens on now. Another process can take it in between; then the check fails and says so.
 free_port() {
@@ -76,7 +58,6 @@ clean_up() {
 }
 trap clean_up EXIT
 
-build_collector
 cargo build --locked --bin laggard --example peer-sender
 
 backend=$(free_port) grpc=$(free_port) http=$(free_port) admin=$(free_port)
