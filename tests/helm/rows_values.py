@@ -1,0 +1,105 @@
+"""Rows T16 to T29: values that are wrong, the library, and what must not be rendered."""
+
+import json
+import pathlib
+import subprocess
+import tempfile
+
+import yaml
+
+import checker
+import refusals
+import rendering as r
+from rows import none, row, validate
+
+
+@row("T16-T24", "wrong values are refused by name")
+def wrong_values(c):
+    for helm in c.helms:
+        for arguments, words in refusals.WRONG:
+            message = r.refusal(helm, *r.MINIMAL, *arguments, chart=c.chart)
+            assert message, f"{arguments} is taken"
+            assert all(word in message for word in words), f"{arguments}: {message}"
+
+
+@row("T25", "null takes a default away, and files override files")
+def nulls_and_overrides(c):
+    for helm in c.helms:
+        rendered = r.objects(helm, *r.MINIMAL, "--set", "securityContext.runAsUser=null", chart=c.chart)
+        assert "runAsUser" not in r.container(rendered)["securityContext"]
+        with tempfile.TemporaryDirectory() as folder:
+            values = pathlib.Path(folder) / "values.yaml"
+            values.write_text("config: {slow: {threshold: 2s}, baseline: {snapshot_file: null}}\n")
+            rendered = r.objects(helm, *r.MINIMAL, "-f", str(values), "--set", "config.slow.threshold=3s", chart=c.chart)
+            config = yaml.safe_load(r.one(rendered, "ConfigMap")["data"]["config.yaml"])
+            assert config["slow"]["threshold"] == "3s" and "snapshot_file" not in config["baseline"], config
+            # As part of another chart. Helm 4.3 keeps a default that a parent's own values set to null; the value stays right.
+            parent = pathlib.Path(folder) / "parent"
+            (parent / "charts").mkdir(parents=True)
+            (parent / "Chart.yaml").write_text("{apiVersion: v2, name: parent, version: 0.1.0, dependencies: [{name: laggard, version: 0.1.0, condition: laggard.enabled}]}\n")
+            (parent / "values.yaml").write_text('laggard: {enabled: true, config: {export: {endpoint: "http://p:1"}}, terminationGracePeriodSeconds: null}\n')
+            (parent / "charts/laggard").symlink_to(c.chart.resolve())
+            rendered = r.objects(helm, chart=parent)
+            assert r.one(rendered, "StatefulSet")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 30
+            assert not r.objects(helm, "--set", "laggard.enabled=false", chart=parent)
+
+
+@row("T26", "a chart that takes the library has the same container")
+def library(c):
+    for helm in c.helms:
+        consumer = r.objects(helm, chart=r.CONSUMER)
+        none(checker.check([each for each in consumer if each["kind"] != "ConfigMap" or "laggard" in each["metadata"]["name"]]))
+        theirs = next(each for each in r.one(consumer, "StatefulSet")["spec"]["template"]["spec"]["initContainers"] if each["name"] == "laggard")
+        own = r.container(r.objects(helm, *r.MINIMAL, chart=c.chart))
+        assert theirs.pop("restartPolicy") == "Always"
+        text = json.dumps(theirs, sort_keys=True).replace("laggard-admin", "admin")
+        own["ports"] = [port for port in own["ports"] if port["name"] == "admin"]
+        assert json.loads(text) == own, (text, own)
+        config = r.one([each for each in consumer if each["metadata"]["name"].endswith("-laggard")], "ConfigMap")["data"]["config.yaml"]
+        assert yaml.safe_load(config)["receive"]["grpc"]["endpoint"] == "127.0.0.1:14317"
+        assert not validate(c, config)
+    library_defaults(c)
+
+
+def library_defaults(c):
+    """Where the library and the application chart mean the same, they say the same."""
+    text = (r.LIBRARY / "templates/_defaults.tpl").read_text()
+    defaults = yaml.safe_load(text.split('"laggard.sidecar.defaults" -}}')[1].split("{{- end }}")[0])
+    values = yaml.safe_load((c.chart / "values.yaml").read_text())
+    for key, value in defaults.items():
+        if key.endswith("Probe"):
+            value["httpGet"]["port"] = "admin"
+        if key not in ("ports", "persistence"):
+            assert values[key] == value, key
+    assert defaults["persistence"].items() <= values["persistence"].items()
+    versions = {yaml.safe_load((chart / "Chart.yaml").read_text())["appVersion"] for chart in (c.chart, r.LIBRARY)}
+    program = subprocess.run([c.laggard, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    named = text.split('"laggard.sidecar.appVersion" -}}')[1].split("{{-")[0].strip()
+    assert versions == {program, named}, (versions, program, named)
+
+
+@row("T27", "the restricted Pod Security Standard, and a read-only root")
+def restricted(c):
+    for name, rendered in c.each():
+        none(f"{name}: {breach}" for owner in rendered for pod in checker.pods_of(owner) for breach in checker.pod_security(pod))
+
+
+@row("T28", "no rights in the cluster, and no token")
+def no_rights(c):
+    for name, rendered in c.each():
+        rights = [each["kind"] for each in rendered if each["apiVersion"].startswith("rbac")]
+        assert rights == (["Role", "RoleBinding"] if name == "autoscaling" else []), f"{name}: {rights}"
+        for owner in rendered:
+            for pod in checker.pods_of(owner):
+                is_watching = name == "autoscaling" and owner["kind"] == "Deployment"
+                assert pod["spec"].get("automountServiceAccountToken") is is_watching, f"{name} {owner['kind']}"
+
+
+@row("T29", "no secret in anything that is rendered")
+def secrets(c):
+    rendered = c.ci("secure")
+    config = yaml.safe_load(r.one(rendered, "ConfigMap")["data"]["config.yaml"])
+    assert config["export"]["headers"]["authorization"] == "${env:LAGGARD_HEADER_AUTHORIZATION}", config
+    assert all("secretKeyRef" in each["valueFrom"] for each in r.container(rendered)["env"])
+    message = r.refusal(c.helm, *r.MINIMAL, "--set", "config.export.headers.authorization=Bearer hunter2", chart=c.chart)
+    assert "looks like a credential" in message and "hunter2" not in message, message
