@@ -10,6 +10,7 @@ pub mod ids;
 pub mod json;
 pub mod sound;
 pub mod span;
+mod times;
 pub mod tracestate;
 pub mod wire;
 

@@ -8,7 +8,7 @@ mod summary;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ pub fn run(
     err: &mut dyn Write,
 ) -> Result<(), Failure> {
     let config = config::load_for_replay(args.config.as_deref(), env)?;
+    refuse_to_overwrite_input(args)?;
     let mut file;
     let lines: &mut dyn Write = match &args.output {
         Some(path) => {
@@ -59,6 +60,17 @@ pub fn run(
     })?;
     replay.summary.write(&replay.metrics, elapsed().saturating_sub(began), err)?;
     Ok(())
+}
+
+/// Opening `--output` empties it, which must not happen to what is about to be read.
+fn refuse_to_overwrite_input(args: &ReplayArgs) -> Result<(), Failure> {
+    let Some(output) = &args.output else { return Ok(()) };
+    let Ok(place) = output.canonicalize() else { return Ok(()) };
+    let is_output = |input: &&PathBuf| input.canonicalize().is_ok_and(|input| input == place);
+    match args.warm.iter().chain(&args.files).find(is_output) {
+        Some(_) => Err(Failure::Usage(format!("--output {} is also an input", output.display()))),
+        None => Ok(()),
+    }
 }
 
 fn not_written(path: &Path, error: &io::Error) -> Failure {
@@ -165,10 +177,11 @@ impl Replay {
             self.batch.read(&decoded.request).map_err(|error| recording.wrong(&error))?;
             counts.spans += self.batch.spans.len() as u64;
             counts.refused += decoded.refused + self.batch.refused;
-            let first = self.batch.spans.iter().map(|span| span.head.start).min();
-            let last = self.batch.spans.iter().map(|span| span.head.end).max();
-            let (Some(first), Some(last)) = (first, last) else { continue };
-            let now = self.clock.read(first, last);
+            // One span with an absurd end would otherwise let everything learned expire.
+            let timed = || self.batch.spans.iter().filter(|span| span.head.has_credible_times());
+            let first = timed().map(|span| span.head.start).min();
+            let last = timed().map(|span| span.head.end).max();
+            let now = first.zip(last).map_or(self.clock.now, |(first, last)| self.clock.read(first, last));
             let pipeline = &self.pipeline;
             let mut deliver = |outgoing| print(pipeline, outgoing);
             pipeline.decide_due(now, &mut deliver);

@@ -341,6 +341,7 @@ fn a_value_in_quotes_or_without_content_is_told_as_it_is() {
             "slow: {learned: {min_traces: 5000000000}}",
             "1:30: slow.learned.min_traces: must be a whole number from 0 to 4294967295, got 5000000000",
         ),
+        ("memory_limit: 99999TiB", "1:15: memory_limit: must be at most 64.0 TiB, got 99999TiB"),
         ("slow: {learned: {factor: .inf}}", "1:26: slow.learned.factor: must be a number, got .inf"),
         (
             "slow: {threshold: soon}",

@@ -114,6 +114,40 @@ fn each_slow_trace_gives_one_line_with_all_its_fields() {
 }
 
 #[test]
+fn a_root_with_absurd_times_blames_nobody_and_lets_nothing_learned_expire() {
+    let case = Case::new();
+    let warm = case.file("warm.jsonl", traffic(1, 60, 0, 30));
+    let slow = request(200, 0, 500, 400);
+    let of_root = |key: &str, at: u64| format!("\"{key}\":\"{}\"", EPOCH + at * 1_000_000);
+    for (key, at, absurd) in [("startTimeUnixNano", 0, 1), ("endTimeUnixNano", 420, u64::MAX)] {
+        let wrong = request(100, 0, 0, 400);
+        assert!(wrong.contains(&of_root(key, at)), "{wrong}");
+        let wrong = wrong.replace(&of_root(key, at), &format!("\"{key}\":\"{absurd}\""));
+        let fault = case.file("fault.jsonl", wrong + "\n" + &slow);
+        let (lines, _) = succeeded(case.replay(&[&"--warm", &warm, &fault]));
+        let verdicts: Vec<_> = lines.iter().map(|line| (&line["verdict"], &line["service"])).collect();
+        assert!(verdicts.contains(&(&json!("identified"), &json!("db"))), "{lines:?}");
+        assert!(!verdicts.iter().any(|(_, service)| *service == "web"), "{lines:?}");
+    }
+}
+
+#[test]
+fn an_output_that_is_an_input_is_refused_before_it_is_emptied() {
+    let case = Case::new();
+    let warm = case.file("warm.jsonl", traffic(1, 4, 0, 30));
+    let fault = case.file("fault.jsonl", traffic(9, 4, 0, 30));
+    for place in ["fault.jsonl", "./warm.jsonl"] {
+        let output = case.replay(&[&"--warm", &warm, &"--output", &place, &fault]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(said.contains(&format!("--output {place} is also an input")), "{said}");
+    }
+    for path in [warm, fault] {
+        assert!(fs::metadata(path).expect("there").len() > 0);
+    }
+}
+
+#[test]
 fn what_was_learned_on_another_day_holds() {
     let case = Case::new();
     let fault = case.file("fault.jsonl", request(200, 0, 0, 400));

@@ -40,10 +40,11 @@ pub enum StartError {
     Signal(std::io::Error),
 }
 
-/// `laggard run`: serves until SIGTERM or SIGINT, then drains; a second signal ends at once with exit code 1.
+/// `laggard run`: serves until SIGTERM, SIGINT or SIGHUP (its terminal was closed), then drains; a second signal ends at once with exit code 1.
 pub async fn run(config: Config) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signal)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signal)?;
     let cgroup = memory::cgroup_limit(Path::new("/"));
     let (budgets, cuts) = Budgets::divide(&config, memory::limit(&config.memory_limit, cgroup));
     for cut in cuts {
@@ -74,6 +75,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
             ended = &mut serving => break ended,
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
         }
         match first.take() {
             Some(first) => drop(first.send(())),

@@ -18,7 +18,7 @@ pub(crate) struct Analysis<'t> {
 }
 
 impl<'t> Analysis<'t> {
-    /// `None` where the entry span has no valid times.
+    /// `None` where the entry span has no credible times.
     pub(crate) fn of(trace: &'t Trace, entry: usize) -> Option<Self> {
         let tree = Tree::build(trace, entry)?;
         let path = Path::of(&tree);

@@ -92,7 +92,7 @@ pub(crate) fn without_references(reason: Reason, duration: u64) -> String {
         }
         Reason::LimitExceeded => format!("took {took}; has more spans than compare.max_spans"),
         Reason::Overload => format!("took {took}; decided early for lack of memory"),
-        _ => format!("took {took}; its entry span has no valid times or is missing"),
+        _ => format!("took {took}; its entry span has no credible times or is missing"),
     }
 }
 

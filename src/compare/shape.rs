@@ -10,7 +10,7 @@ use crate::otlp::span::Kind;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shape(pub u64);
 
-/// The shape of `trace` below span `entry`; the default one where that span has no valid times.
+/// The shape of `trace` below span `entry`; the default one where that span has no credible times.
 pub fn shape(trace: &Trace, entry: usize) -> Shape {
     Tree::build(trace, entry).map_or(Shape::default(), |tree| ShapeSet::of(&tree).shape())
 }

@@ -169,7 +169,7 @@ impl Compared {
     }
 }
 
-/// Compares `slow` with traces like `fast`, the first of them linked; `None` where an entry span has no valid times.
+/// Compares `slow` with traces like `fast`, the first of them linked; `None` where an entry span has no credible times.
 pub(crate) fn compared(fast: &[TraceSpec], slow: &TraceSpec) -> Option<Compared> {
     let slow = slow.build(200);
     let fast: Vec<Trace> = (1..).zip(fast).map(|(id, spec)| spec.build(id)).collect();
@@ -195,7 +195,7 @@ pub(crate) fn compared_traces(fast: &[Trace], slow: &Trace) -> Option<Compared> 
     Some(Compared { verdict, findings, added })
 }
 
-/// `None` where the entry span has no valid times.
+/// `None` where the entry span has no credible times.
 pub(crate) fn analysis(trace: &Trace) -> Option<Analysis<'_>> {
     Analysis::of(trace, entry_of(trace))
 }

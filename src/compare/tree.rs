@@ -103,10 +103,10 @@ pub(crate) struct Tree<'t> {
 }
 
 impl<'t> Tree<'t> {
-    /// The tree below span `entry` of `trace`; `None` where that span has no valid times.
+    /// The tree below span `entry` of `trace`; `None` where that span has no credible times.
     pub(crate) fn build(trace: &'t Trace, entry: usize) -> Option<Self> {
         let heads: Vec<&SpanHead> = trace.heads().collect();
-        let entry_head = heads.get(entry).filter(|head| is_valid(head))?;
+        let entry_head = heads.get(entry).filter(|head| head.has_credible_times())?;
         let unique = Unique::of(trace, &heads);
         let entry = unique.representative(entry_head)?;
 
@@ -156,8 +156,12 @@ impl<'t> Tree<'t> {
             })
         });
         let skew = skew::settle(&mut nodes);
-        let last_end =
-            heads.iter().filter(|head| is_valid(head)).map(|head| head.end).max().unwrap_or(origin);
+        let last_end = heads
+            .iter()
+            .filter(|head| head.has_credible_times())
+            .map(|head| head.end)
+            .max()
+            .unwrap_or(origin);
         Some(Self {
             trace,
             nodes,
@@ -204,10 +208,6 @@ fn templated(trace: &Trace, span: u32) -> Cow<'_, str> {
         Cow::Borrowed(name) => template(name),
         Cow::Owned(name) => Cow::Owned(template(&name).into_owned()),
     }
-}
-
-fn is_valid(head: &SpanHead) -> bool {
-    head.start != 0 && head.end >= head.start
 }
 
 fn since(origin: u64, time: u64) -> i64 {
@@ -292,7 +292,7 @@ impl Unique {
     fn of(trace: &Trace, heads: &[&SpanHead]) -> Self {
         let mut by_id: Vec<(SpanId, u32)> = (0_u32..)
             .zip(heads)
-            .filter(|(_, head)| is_valid(head))
+            .filter(|(_, head)| head.has_credible_times())
             .map(|(span, head)| (head.span_id, span))
             .collect();
         by_id.sort_unstable();

@@ -45,6 +45,8 @@ pub(super) fn check(config: &Config, memory_limit: u64, given: &dyn Fn(&str) -> 
 const LARGEST_MESSAGE: u64 = 1 << 31;
 /// Below this not even the fixed tables fit.
 const LEAST_MEMORY: u64 = 16 << 20;
+/// More than any machine has: a unit was mistaken.
+const MOST_MEMORY: u64 = 1 << 46;
 /// Beyond any sense, and far from overflowing a clock.
 const LONGEST: Duration = Duration::from_hours(365 * 24);
 
@@ -153,6 +155,8 @@ impl Findings {
         if let MemoryLimit::Given(_) = config.memory_limit {
             let rule = format!("must be at least {}", memory::shown(LEAST_MEMORY));
             self.rule(memory_limit >= LEAST_MEMORY, "memory_limit", rule, memory::shown(memory_limit));
+            let rule = format!("must be at most {}", memory::shown(MOST_MEMORY));
+            self.rule(memory_limit <= MOST_MEMORY, "memory_limit", rule, memory::shown(memory_limit));
         }
         let parts = memory::parts(config);
         let shares: f64 = parts.iter().map(|(_, budget)| share_in(*budget)).sum();
