@@ -24,7 +24,7 @@ pub use start::{StartError, run};
 use crate::admin::{self, Readiness};
 use crate::config::Config;
 use crate::config::memory::Budgets;
-use crate::export::{self, Channel, Chunk, Queue};
+use crate::export::{self, Channel, Chunk, Losses, Queue};
 use crate::pipeline::{Limits, NoRoom, Outgoing, Pipeline};
 use crate::receive::passthrough::Relay;
 use crate::receive::{self, Accept, Intake, Refused};
@@ -65,11 +65,11 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
-/// What was left when an [`App`] ended.
+/// What an [`App`] leaves when it has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
-    /// Accepted spans that could not leave in time.
-    pub lost_spans: u64,
+    /// What the whole run has lost.
+    pub losses: Losses,
 }
 
 impl App {
@@ -218,7 +218,7 @@ impl App {
         if let Some(saver) = saver {
             join(saver).await;
         }
-        let ended = Ended { lost_spans: queue.abandon() };
+        let ended = Ended { losses: queue.abandon() };
         pipeline.publish();
         stop_admin.give();
         drop(timeout(Duration::from_secs(1), join(admin)).await);

@@ -4,6 +4,7 @@ mod batch;
 mod channel;
 mod guard;
 mod journal;
+mod losses;
 mod message;
 mod queue;
 mod retry;
@@ -17,9 +18,10 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 pub use channel::{Channel, ChannelError, channel, compression};
+pub use losses::Losses;
 pub use queue::{Chunk, Full, Queue};
 
 use crate::config::{BatchLimits, Export};
@@ -28,6 +30,9 @@ use crate::telemetry::metrics::Metrics;
 use batch::Batch;
 use queue::Fill;
 use send::Sender;
+
+/// How often losses are looked for that no line was due for when they happened.
+const CATCH_UP: Duration = Duration::from_secs(10);
 
 /// Tells the Unix time, for metrics that state it.
 pub type UnixClock = Arc<dyn Fn() -> Nanos + Send + Sync>;
@@ -59,6 +64,8 @@ pub async fn run(
     let mut sending = FuturesUnordered::new();
     let mut formed: VecDeque<Batch> = VecDeque::new();
     let mut filling = Filling::default();
+    let mut catching_up = interval(CATCH_UP);
+    catching_up.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         while sending.len() < REQUESTS_AT_ONCE
             && let Some(batch) = formed.pop_front()
@@ -73,6 +80,7 @@ pub async fn run(
         tokio::select! {
             () = &mut drain, if !is_draining => drop(tell_draining.send(true)),
             Some(()) = sending.next(), if !sending.is_empty() => {}
+            _ = catching_up.tick() => queue.journal().catch_up(),
             chunks = filling.next(&queue, &limits, is_draining), if has_room => {
                 formed.extend(Batch::form(chunks, &limits));
             }

@@ -4,6 +4,8 @@
 mod backend;
 #[path = "export/hostile.rs"]
 mod hostile;
+#[path = "export/log.rs"]
+mod log;
 #[path = "export/retry.rs"]
 mod retry;
 #[path = "export/rig.rs"]
@@ -13,7 +15,7 @@ mod time;
 
 use backend::{Answer, Backend, script};
 use laggard::config::{BatchLimits, Compression, Export};
-use laggard::export::{Chunk, channel};
+use laggard::export::{Chunk, Losses, channel};
 use laggard::telemetry::metrics::Class;
 use rig::{Rig, chunk, config, names, partial, to};
 
@@ -212,7 +214,7 @@ async fn when_its_time_is_over_what_is_left_is_counted_as_lost_at_shutdown() {
     backend.wait_for(1).await;
     rig.cut_off().await;
     assert_eq!(rig.queue.spans(), 40);
-    assert_eq!(rig.queue.abandon(), 40);
+    assert_eq!(rig.queue.abandon(), Losses { shutdown: 40, ..Losses::default() });
     assert_eq!((rig.queue.spans(), rig.queue.bytes(), rig.dropped("shutdown")), (0, 0, 40));
     rig.assert_identity();
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use laggard::app::Ended;
 use laggard::assemble::Trace;
+use laggard::export::Losses;
 use laggard::otlp::TraceId;
 use laggard::otlp::codec::Body;
 use laggard::otlp::services::opentelemetry::proto::collector::trace::v1::trace_service_client::TraceServiceClient;
@@ -185,7 +186,7 @@ async fn ending_decides_and_sends_what_is_held() {
     assert_eq!(scrape.value("laggard_held_traces"), 2);
     support::sidecar::assert_identity(&scrape);
     let (ended, received) = sidecar.stop().await;
-    assert_eq!(ended, Ended { lost_spans: 0 });
+    assert_eq!(ended, Ended::default());
     assert_eq!(bodies(&all(&received), &slow).len(), 5);
 }
 
@@ -197,7 +198,7 @@ async fn what_cannot_leave_in_time_is_counted_as_lost() {
             .await;
     sidecar.send_trace(&TraceBuilder::inference(1, SLOW)).await;
     let (ended, _) = sidecar.stop().await;
-    assert_eq!(ended, Ended { lost_spans: 5 });
+    assert_eq!(ended, Ended { losses: Losses { shutdown: 5, ..Losses::default() } });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,8 +85,16 @@ pub async fn run(config: Config) -> Result<(), StartError> {
             }
         }
     };
-    if ended.lost_spans > 0 {
-        tracing::error!(spans = ended.lost_spans, "ended; these spans were accepted and could not be sent");
+    let losses = ended.losses;
+    if losses.spans() > 0 {
+        tracing::error!(
+            spans = losses.spans(),
+            queue_full = losses.queue_full,
+            retry_expired = losses.retry_expired,
+            rejected = losses.rejected,
+            shutdown = losses.shutdown,
+            "ended; so many of the spans that were accepted since the start could not be sent, by reason"
+        );
     } else {
         tracing::info!("ended; every accepted span was sent, or dropped by a decision");
     }

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::batch::Batch;
+use super::journal::{Answer, Journal};
+use super::losses::Losses;
 use crate::assemble::Trace;
 use crate::config::BatchLimits;
 use crate::telemetry::metrics::{Class, DropReason, Metrics, Part};
@@ -82,6 +84,7 @@ pub struct Full;
 pub struct Queue {
     size: u64,
     metrics: Arc<Metrics>,
+    journal: Journal,
     state: Mutex<State>,
     pushed: Notify,
 }
@@ -109,7 +112,7 @@ impl Queue {
     /// A queue of at most `size` bytes.
     pub fn new(size: u64, metrics: Arc<Metrics>) -> Self {
         metrics.budget_bytes.set(Part::Queue, size);
-        Self { size, metrics, state: Mutex::default(), pushed: Notify::new() }
+        Self { size, metrics, journal: Journal::default(), state: Mutex::default(), pushed: Notify::new() }
     }
 
     /// Takes `chunk`, or counts its spans as dropped; never waits.
@@ -123,7 +126,7 @@ impl Queue {
         if bytes > chunk.admitted_up_to(self.size) {
             drop(state);
             if !chunk.reference {
-                self.metrics.dropped_spans.add(DropReason::QueueFull, u64::from(chunk.spans));
+                self.lost(u64::from(chunk.spans), DropReason::QueueFull, None);
             }
             return Err(Full);
         }
@@ -150,15 +153,16 @@ impl Queue {
         self.lock().bytes
     }
 
-    /// Gives up what is left and counts it as dropped at shutdown; returns how many spans that were.
+    /// Gives up what is left and counts it as dropped at shutdown; returns what was lost in all.
     ///
     /// To be called when [`super::run`] has ended, by itself or because its time was over.
-    pub fn abandon(&self) -> u64 {
+    pub fn abandon(&self) -> Losses {
         let mut state = self.lock();
         let left = std::mem::take(&mut *state).spans;
-        self.metrics.dropped_spans.add(DropReason::Shutdown, left);
         self.publish(&state);
-        left
+        drop(state);
+        self.lost(left, DropReason::Shutdown, None);
+        self.journal.total()
     }
 
     /// Completes after a push; pushes since the last call are not missed.
@@ -197,30 +201,48 @@ impl Queue {
     }
 
     /// Counts `batch` as sent, but `rejected` of its spans as dropped: the destination took the request and
-    /// refused these, and does not say which.
-    pub(super) fn acknowledged(&self, batch: &Batch, rejected: u64) {
+    /// refused these, for what it says in `message`, and does not say which.
+    pub(super) fn acknowledged(&self, batch: &Batch, rejected: u64, message: &str) {
         let mut rejected_left = rejected;
         let mut refuse = |spans: u64| {
             let refused = rejected_left.min(spans);
             rejected_left -= refused;
             refused
         };
+        let mut lost = 0;
         for part in batch.parts().iter().filter(|part| !part.reference) {
             let refused = refuse(u64::from(part.spans));
-            self.metrics.dropped_spans.add(DropReason::Rejected, refused);
+            lost += refused;
             self.metrics.sent_spans.add(part.class, u64::from(part.spans) - refused);
         }
         for part in batch.parts().iter().filter(|part| part.reference) {
             let refused = refuse(u64::from(part.spans));
             self.metrics.reference_spans_sent.increment(u64::from(part.spans) - refused);
         }
+        if rejected == 0 && !message.is_empty() {
+            self.journal.remarked(message);
+        }
+        let answer = (lost > 0).then(|| Answer { code: "OK", message: message.to_owned() });
+        self.lost(lost, DropReason::Rejected, answer);
         self.release(batch);
     }
 
-    /// Counts `batch` as dropped.
-    pub(super) fn dropped(&self, batch: &Batch, reason: DropReason) {
-        self.metrics.dropped_spans.add(reason, batch.counted_spans());
+    /// Counts `batch` as dropped after its last `answer`.
+    pub(super) fn dropped(&self, batch: &Batch, reason: DropReason, answer: Answer) {
+        self.lost(batch.counted_spans(), reason, Some(answer));
         self.release(batch);
+    }
+
+    /// What the log says.
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The one way out for spans that are not sent: no loss is counted without being told, or told without being
+    /// counted.
+    fn lost(&self, spans: u64, reason: DropReason, answer: Option<Answer>) {
+        self.metrics.dropped_spans.add(reason, spans);
+        self.journal.lost(spans, reason, answer);
     }
 
     fn release(&self, batch: &Batch) {
@@ -282,6 +304,7 @@ mod tests {
             }
             assert_eq!(queue.push(chunk(class, 3)), Err(Full), "{class:?}");
             assert_eq!((queue.spans(), dropped(&metrics, "queue_full").as_str()), (3 * room, "3"));
+            assert_eq!(queue.journal().total(), Losses { queue_full: 3, ..Losses::default() });
         }
     }
 
@@ -315,12 +338,13 @@ mod tests {
         }
         let batches = Batch::form(queue.take(&limits(100, 1000)), &limits(100, 1000));
         assert_eq!((queue.spans(), batches.len()), (8, 1));
-        queue.acknowledged(&batches[0], 5);
+        queue.acknowledged(&batches[0], 5, "no");
         assert_eq!((queue.spans(), queue.bytes()), (0, 0));
         let text = metrics.render();
         assert!(text.contains("laggard_exporter_sent_spans_total{class=\"slow\"} 0"), "{text}");
         assert!(text.contains("laggard_exporter_sent_spans_total{class=\"healthy\"} 3"), "{text}");
         assert_eq!(dropped(&metrics, "rejected"), "5");
+        assert_eq!(queue.abandon(), Losses { rejected: 5, ..Losses::default() });
     }
 
     #[test]
@@ -329,7 +353,7 @@ mod tests {
         queue.push(chunk(Class::Slow, 4)).expect("room");
         queue.push(Chunk { reference: true, ..chunk(Class::Healthy, 2) }).expect("room");
         let batches = Batch::form(queue.take(&limits(100, 1000)), &limits(100, 1000));
-        queue.acknowledged(&batches[0], 5);
+        queue.acknowledged(&batches[0], 5, "no");
         assert_eq!(dropped(&metrics, "rejected"), "4");
         assert!(metrics.render().contains("laggard_reference_spans_sent_total 1"));
     }
@@ -361,7 +385,7 @@ mod tests {
         queue.push(chunk(Class::Slow, 4)).expect("room");
         queue.push(chunk(Class::Slow, 3)).expect("room");
         let in_flight = queue.take(&limits(4, 1000));
-        assert_eq!(queue.abandon(), 7);
+        assert_eq!(queue.abandon(), Losses { shutdown: 7, ..Losses::default() });
         drop(in_flight);
         assert_eq!((queue.spans(), queue.bytes(), dropped(&metrics, "shutdown").as_str()), (0, 0, "7"));
     }

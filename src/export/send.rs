@@ -10,7 +10,7 @@ use tonic::Code;
 
 use super::batch::Batch;
 use super::channel::{self, Channel};
-use super::journal::Journal;
+use super::journal::Answer;
 use super::message::Message;
 use super::queue::Queue;
 use super::retry::{self, Backoff, Next};
@@ -19,7 +19,7 @@ use crate::config::{Compression, Export};
 use crate::otlp::codec::Body;
 use crate::otlp::services::opentelemetry::proto::collector::trace::v1::trace_service_client::TraceServiceClient;
 use crate::otlp::wire::{self, Malformed};
-use crate::telemetry::metrics::{DropReason, Labels, Metrics};
+use crate::telemetry::metrics::{DropReason, Metrics};
 
 /// Sends batches; shared by all that are open at once.
 pub(super) struct Sender {
@@ -31,7 +31,6 @@ pub(super) struct Sender {
     metrics: Arc<Metrics>,
     now: UnixClock,
     draining: watch::Receiver<bool>,
-    journal: Journal,
 }
 
 /// A request that was not taken.
@@ -60,17 +59,7 @@ impl Sender {
         let client =
             TraceServiceClient::new(channel.clone()).max_decoding_message_size(guard::LONGEST_ANSWER);
         let compression = channel::compression(&config);
-        Self {
-            queue,
-            channel,
-            client,
-            compression,
-            config,
-            metrics,
-            now,
-            draining,
-            journal: Journal::default(),
-        }
+        Self { queue, channel, client, compression, config, metrics, now, draining }
     }
 
     /// Returns when every span of `batch` has been counted, as sent or as dropped.
@@ -79,12 +68,12 @@ impl Sender {
         while let Some(batch) = left.pop() {
             let Err((failure, reason)) = self.send(&batch).await else { continue };
             if failure.next != Next::Halve {
-                self.give_up(&batch, reason, &failure);
+                self.give_up(&batch, reason, failure);
                 continue;
             }
             match batch.halve() {
                 Ok([first, second]) => left.extend([second, first]),
-                Err(single) => self.give_up(&single, reason, &failure),
+                Err(single) => self.give_up(&single, reason, failure),
             }
         }
     }
@@ -106,7 +95,7 @@ impl Sender {
             let Some(pause) = backoff.pause(Instant::now(), demanded, retry::random()) else {
                 return Err((failure, DropReason::RetryExpired));
             };
-            self.journal.retried(code, &failure.message);
+            self.queue.journal().retried(code, &failure.message);
             if self.pause(pause, demanded).await == Woken::ByDrain {
                 backoff.restart();
             }
@@ -134,18 +123,14 @@ impl Sender {
     }
 
     fn taken(&self, batch: &Batch, partial: &PartialSuccess) {
-        self.queue.acknowledged(batch, partial.rejected_spans);
+        self.queue.acknowledged(batch, partial.rejected_spans, &partial.message);
         self.metrics.last_success.set((self.now)() as f64 / 1e9);
-        self.journal.succeeded();
-        if *partial != PartialSuccess::default() {
-            self.journal.partial(partial.rejected_spans, &partial.message);
-        }
+        self.queue.journal().succeeded();
     }
 
-    fn give_up(&self, batch: &Batch, reason: DropReason, failure: &Failure) {
-        self.queue.dropped(batch, reason);
-        let code = retry::name(failure.code);
-        self.journal.dropped(batch.counted_spans(), reason.as_str(), code, &failure.message);
+    fn give_up(&self, batch: &Batch, reason: DropReason, failure: Failure) {
+        let answer = Answer { code: retry::name(failure.code), message: failure.message };
+        self.queue.dropped(batch, reason, answer);
     }
 
     /// Waits for `pause`, or until the process ends, unless the destination has demanded the pause.
