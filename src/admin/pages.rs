@@ -56,13 +56,14 @@ fn verdict(RecentVerdict { at, route, analysis }: &RecentVerdict) -> Value {
     page
 }
 
-/// `/explain/TRACE_ID`: what was decided for a trace, and why; `None` when it is not remembered.
+/// `/explain/TRACE_ID`: what was decided for a trace, and why; `None` when it is not remembered. Whether what was kept has
+/// reached the destination is not known of single traces.
 pub(super) fn explain(pipeline: &Pipeline, id: TraceId) -> Option<Value> {
     let (decision, found) = pipeline.explain(id)?;
     let mut page = json!({
         "trace_id": id.to_string(),
         "decision": decision.decided.as_str(),
-        "is_forwarded": decision.decision != Decision::Dropped,
+        "is_kept": decision.decision != Decision::Dropped,
         "why": why(&decision),
         "decided_at": moment(decision.at),
         "trigger": decision.trigger.as_str(),
@@ -99,7 +100,7 @@ fn why(decision: &RecentDecision) -> String {
         Decided::Learning => format!("kept: {compared}"),
         Decided::Healthy => format!("kept: in the sample; not slow, {compared}"),
         Decided::Dropped if decision.decision != Decision::Dropped => {
-            format!("forwarded by a dry run only: not in the sample; {compared}")
+            format!("kept by a dry run only: not in the sample; {compared}")
         }
         Decided::Dropped => format!("dropped: not in the sample; {compared}"),
     }
@@ -240,7 +241,7 @@ mod tests {
         let why = page["why"].as_str().expect("a sentence");
         assert!(why.starts_with("kept: slow, its entry span took 1100 ms, more than 1"), "{why}");
         assert!(why.ends_with("ms, learned from traces of its route"), "{why}");
-        assert_eq!((&page["is_forwarded"], &page["trigger"]), (&true.into(), &"root".into()));
+        assert_eq!((&page["is_kept"], &page["trigger"]), (&true.into(), &"root".into()));
         let compared = &page["compared"];
         assert_eq!((&compared["service"], &compared["verdict"]), (&"db".into(), &"identified".into()));
         assert!(compared["baseline"]["trace_id"].is_string(), "{page}");
@@ -260,7 +261,7 @@ mod tests {
         assert!(learning[0]["why"].as_str().is_some_and(|why| why.ends_with("is not learned yet")));
         assert_eq!(healthy[0]["stands_for_traces"], 2.0);
         assert!(dropped.len() > 10, "{}", dropped.len());
-        assert_eq!(dropped[0]["is_forwarded"], false);
+        assert_eq!(dropped[0]["is_kept"], false);
         let why = dropped[0]["why"].as_str().expect("a sentence");
         assert!(why.starts_with("dropped: not in the sample; its entry span took 100 ms, not more"), "{why}");
         assert!(explain(&pipeline, id(999)).is_none());
