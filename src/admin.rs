@@ -73,7 +73,8 @@ pub async fn serve(
 ) {
     let router = router(exposition, readiness, pipeline);
     let waits = (PATIENCE, Arc::new(Ahead::new(0)));
-    connection::serve(listener, waits, shutdown, move |request| answer(router.clone(), request)).await;
+    connection::serve((listener, None), waits, shutdown, move |request| answer(router.clone(), request))
+        .await;
 }
 
 async fn answer(router: Router, request: Request<Incoming>) -> Response<Full<Bytes>> {

@@ -4,6 +4,7 @@
 //! when its time is over is counted and named, not waited for.
 
 mod clock;
+mod reloading;
 mod snapshot_file;
 mod start;
 
@@ -18,16 +19,21 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 pub use clock::Clock;
+use reloading::Reloading;
 use snapshot_file::SnapshotFile;
 pub use start::{StartError, run};
 
 use crate::admin::{self, Readiness};
 use crate::config::Config;
 use crate::config::memory::Budgets;
-use crate::export::{self, Channel, Chunk, Losses, Queue};
+use crate::export::{self, Chunk, Destination, Losses, Queue};
 use crate::pipeline::{Limits, NoRoom, Outgoing, Pipeline};
+use crate::receive::auth::Tokens;
+use crate::receive::cors::Origins;
 use crate::receive::passthrough::Relay;
+use crate::receive::tls::ServerTls;
 use crate::receive::{self, Accept, Intake, Refused};
+use crate::secrets::Reload;
 use crate::telemetry::metrics::Metrics;
 
 /// How often traces are looked at that are due: a decision may be behind by this much.
@@ -46,7 +52,8 @@ pub struct App {
     pipeline: Arc<Pipeline>,
     snapshot: Option<SnapshotFile>,
     queue: Arc<Queue>,
-    channel: Channel,
+    destination: Destination,
+    files: Vec<Arc<dyn Reload>>,
     intake: Arc<Intake>,
     grpc: TcpListener,
     http: TcpListener,
@@ -77,6 +84,10 @@ impl App {
     pub async fn bind(mut config: Config, budgets: Budgets, clock: Clock) -> Result<Self, StartError> {
         config.assemble.maximum_trace_size = budgets.maximum_trace_size;
         config.export.batch.max_size = budgets.max_batch_size;
+        let tls = ServerTls::new(&config.receive.tls).map_err(StartError::File)?;
+        let tokens = Tokens::new(&config.receive.auth).map_err(StartError::File)?;
+        let mut files: Vec<_> = tls.iter().map(ServerTls::files).collect();
+        files.extend(tokens.iter().map(Tokens::files));
         let grpc = start::listen("receive.grpc.endpoint", config.receive.grpc.endpoint).await?;
         let http = start::listen("receive.http.endpoint", config.receive.http.endpoint).await?;
         let admin = start::listen("telemetry.admin.endpoint", config.telemetry.admin.endpoint).await?;
@@ -93,17 +104,15 @@ impl App {
         let snapshot = SnapshotFile::new(&config.baseline.snapshot_file, file_limit)
             .and_then(|file| file.restore(clock.now(), &pipeline));
         let queue = Arc::new(Queue::new(budgets.queue, Arc::clone(&metrics)));
-        let channel = export::channel(&config.export).map_err(StartError::Destination)?;
+        let unix = Arc::new(move || clock.now());
+        let destination = Destination::new(&config.export, unix).map_err(StartError::Destination)?;
         let accept = accept(clock, Arc::clone(&pipeline), Arc::clone(&queue));
-        let relay = Relay::new(
-            channel.clone(),
-            export::compression(&config.export),
-            config.export.timeout,
-            config.passthrough.clone(),
-            Arc::clone(&metrics),
-        );
+        files.extend(destination.files());
+        let relay = relay(&config, &destination, &metrics);
         let intake = Intake::new(accept, budgets.max_request_size, budgets.in_flight, Arc::clone(&metrics));
-        let intake = Arc::new(intake.with_relay(relay).with_read_ahead(READ_AHEAD));
+        let origins = Origins::new(&config.receive.http.cors);
+        let intake = intake.with_relay(relay).with_read_ahead(READ_AHEAD);
+        let intake = Arc::new(intake.with_tls(tls).with_tokens(tokens).with_origins(origins));
         Ok(Self {
             config,
             clock,
@@ -111,7 +120,8 @@ impl App {
             pipeline,
             snapshot,
             queue,
-            channel,
+            destination,
+            files,
             intake,
             grpc,
             http,
@@ -139,7 +149,8 @@ impl App {
             pipeline,
             snapshot,
             queue,
-            channel,
+            destination,
+            files,
             intake,
             grpc,
             http,
@@ -152,6 +163,7 @@ impl App {
         let (stop_exporting, exporting) = signal();
         let (stop_saving, saving) = signal();
         let (stop_admin, administering) = signal();
+        let (stop_reloading, reloading_stops) = signal();
         let readiness = Arc::new(Readiness::default());
         readiness.set(true);
 
@@ -168,12 +180,14 @@ impl App {
         let unix = Arc::new(move || clock.now());
         let exporter = spawn(export::run(
             Arc::clone(&queue),
-            channel,
+            destination,
             config.export.clone(),
             Arc::clone(&metrics),
             unix,
             exporting.given(),
         ));
+        let reloading = Reloading::of(files, Arc::clone(&metrics));
+        let reloader = spawn(reloading.keep(config.receive.tls.reload_interval, reloading_stops.given()));
         let saver =
             snapshot.map(|snapshot| spawn(snapshot.keep(clock, Arc::clone(&pipeline), saving.given())));
         let exposition = {
@@ -218,11 +232,25 @@ impl App {
         if let Some(saver) = saver {
             join(saver).await;
         }
+        stop_reloading.give();
+        join(reloader).await;
         let ended = Ended { losses: queue.abandon() };
         pipeline.publish();
         stop_admin.give();
         drop(timeout(Duration::from_secs(1), join(admin)).await);
         ended
+    }
+}
+
+/// What passes other signals through to the destination.
+fn relay(config: &Config, destination: &Destination, metrics: &Arc<Metrics>) -> Relay {
+    let (signals, metrics) = (config.passthrough.clone(), Arc::clone(metrics));
+    match destination {
+        Destination::Grpc(channel) => {
+            let compression = export::compression(&config.export);
+            Relay::new(channel.clone(), compression, config.export.timeout, signals, metrics)
+        }
+        Destination::Http(client) => Relay::over_http(client.clone(), signals, metrics),
     }
 }
 

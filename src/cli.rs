@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::app::StartError;
 use crate::config::{self, Problems};
 use crate::otlp::TraceId;
 
@@ -159,6 +160,15 @@ impl Failure {
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
         Failure::Usage(problems.to_string())
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Destination(_) | StartError::File(_) => Failure::Usage(format!("laggard: {error}")),
+            _ => Failure::from(anyhow::Error::from(error)),
+        }
     }
 }
 

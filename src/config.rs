@@ -14,7 +14,6 @@ mod read;
 mod schema;
 mod tree;
 pub mod units;
-mod unsupported;
 mod variables;
 
 pub use load::{load, load_for_replay};
@@ -102,7 +101,7 @@ pub struct HttpReceiver {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cors {
-    /// Origins that may post; none by default.
+    /// Origins whose pages may post, such as `https://app.example.com`; in each one `*` stands for any text.
     pub allowed_origins: Vec<String>,
 }
 
@@ -116,7 +115,7 @@ pub struct ReceiverTls {
     pub key_file: PathBuf,
     /// PEM certificates that clients must chain to; empty means any client.
     pub client_ca_file: PathBuf,
-    /// How often the files are read again.
+    /// How often these files, those of `export.tls` and that of `receive.auth` are read again.
     #[serde(with = "units::duration")]
     pub reload_interval: Duration,
 }
@@ -300,7 +299,7 @@ pub enum EnrichAttribute {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Export {
-    /// `http://HOST:PORT` or `https://HOST:PORT`.
+    /// `http://HOST:PORT` or `https://HOST:PORT`; over HTTP a base URL.
     pub endpoint: String,
     /// How the destination is spoken to.
     pub protocol: Protocol,

@@ -2,13 +2,17 @@
 
 mod batch;
 mod channel;
+mod connect;
 mod guard;
+mod http;
 mod journal;
 mod losses;
 mod message;
 mod queue;
+mod renewed;
 mod retry;
 mod send;
+mod tls;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -21,15 +25,18 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 pub use channel::{Channel, ChannelError, channel, compression};
+pub use http::{Answer, HttpClient, Unanswered};
 pub use losses::Losses;
 pub use queue::{Chunk, Full, Queue};
 
-use crate::config::{BatchLimits, Export};
+use crate::config::{BatchLimits, Export, Protocol};
 use crate::otlp::Nanos;
+use crate::secrets::Reload;
 use crate::telemetry::metrics::Metrics;
 use batch::Batch;
 use queue::Fill;
 use send::Sender;
+use tls::ClientTls;
 
 /// How often losses are looked for that no line was due for when they happened.
 const CATCH_UP: Duration = Duration::from_secs(10);
@@ -44,13 +51,50 @@ const REQUESTS_AT_ONCE: usize = 8;
 /// However long the batch timeout is, the moment at which it ends can be computed.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
-/// Sends what is pushed into `queue` over `channel` until `drain` completes and the queue is empty.
+/// How the destination is spoken to.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// Over gRPC.
+    Grpc(Channel),
+    /// Over HTTP.
+    Http(HttpClient),
+}
+
+impl Destination {
+    /// The destination of `config`; connects when it is first used, so an absent one is no error here.
+    ///
+    /// # Errors
+    /// [`ChannelError`] for a configuration that can never work.
+    pub fn new(config: &Export, now: UnixClock) -> Result<Self, ChannelError> {
+        Ok(match config.protocol {
+            Protocol::Grpc => Self::Grpc(channel(config)?),
+            Protocol::HttpProtobuf => Self::Http(http::client(config, now)?),
+        })
+    }
+
+    /// The certificates and keys of TLS, where it is spoken: to be looked at now and then.
+    pub fn files(&self) -> Option<Arc<dyn Reload>> {
+        let tls = match self {
+            Self::Grpc(channel) => channel.tls(),
+            Self::Http(client) => client.tls(),
+        };
+        tls.map(ClientTls::files)
+    }
+}
+
+impl From<Channel> for Destination {
+    fn from(channel: Channel) -> Self {
+        Self::Grpc(channel)
+    }
+}
+
+/// Sends what is pushed into `queue` to `destination` until `drain` completes and the queue is empty.
 ///
 /// Pauses before a retry end when `drain` completes, except those that the destination has asked for. When the
 /// returned future is dropped earlier, what is left stays counted as queued: call [`Queue::abandon`] then.
 pub async fn run(
     queue: Arc<Queue>,
-    channel: Channel,
+    destination: Destination,
     config: Export,
     metrics: Arc<Metrics>,
     now: UnixClock,
@@ -58,7 +102,7 @@ pub async fn run(
 ) {
     let (tell_draining, draining) = watch::channel(false);
     let limits = config.batch.clone();
-    let sender = Sender::new(Arc::clone(&queue), channel, config, metrics, now, draining);
+    let sender = Sender::new(Arc::clone(&queue), destination, config, metrics, now, draining);
     let mut drain = pin!(drain);
     // Driven here, not by tasks of their own: when this future is dropped, nothing is sent or counted any more.
     let mut sending = FuturesUnordered::new();

@@ -34,6 +34,7 @@
 //! - [`replay`], [`compare_files`]: the two commands that read files; `input` opens these under a size limit, `formats`
 //!   reads what Jaeger, Zipkin and Tempo hand out.
 //! - [`config`], [`cli`], [`admin`], [`telemetry`]: what an operator sets, types and sees.
+//! - [`secrets`]: certificates, keys and tokens, read from files and again while the process runs.
 //! - [`demo`], [`waterfall`], [`template`]: the demonstration, a trace drawn as text, names made low-cardinality.
 //! - [`health`]: asks a running sidecar whether it is ready.
 //!
@@ -77,6 +78,7 @@ pub mod otlp;
 pub mod pipeline;
 pub mod receive;
 pub mod replay;
+pub mod secrets;
 pub mod simulate;
 mod snapshot;
 pub mod telemetry;

@@ -50,8 +50,7 @@ fn main() -> ExitCode {
 fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = config::load(args.config.as_deref(), &variable)?;
     log::init(&config.telemetry.log).map_err(anyhow::Error::from)?;
-    runtime()?.block_on(app::run(config)).map_err(anyhow::Error::from)?;
-    Ok(())
+    Ok(runtime()?.block_on(app::run(config))?)
 }
 
 /// `laggard demo`.

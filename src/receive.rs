@@ -5,23 +5,31 @@
 //! the whole request - the pipeline - the answer. A request is taken whole before it is acknowledged, or not
 //! at all; spans with invalid ids are refused alone.
 
+pub mod auth;
 pub mod body;
 pub mod budget;
 pub mod connection;
+pub mod cors;
 pub mod grpc;
 pub mod http;
 pub mod passthrough;
 mod status;
+pub mod tls;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ::http::HeaderMap;
+
+use self::auth::Tokens;
 use self::budget::{Budget, Permit};
 use self::connection::{Ahead, Patience};
+use self::cors::Origins;
 use self::passthrough::Relay;
 use self::status::Failure;
+use self::tls::ServerTls;
 use crate::otlp::batch::Batch;
 use crate::otlp::json;
 use crate::telemetry::metrics::{Metrics, Part, Refusal, Transport};
@@ -52,6 +60,9 @@ pub struct Intake {
     budget: Budget,
     max_request_size: usize,
     patience: Patience,
+    tls: Option<ServerTls>,
+    tokens: Option<Tokens>,
+    origins: Option<Origins>,
     ahead: Arc<Ahead>,
     draining: AtomicBool,
     metrics: Arc<Metrics>,
@@ -64,6 +75,16 @@ pub(crate) enum Format {
     Protobuf,
     /// `application/json`.
     Json,
+}
+
+impl Format {
+    /// As `Content-Type` has it.
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Protobuf => "application/x-protobuf",
+            Self::Json => "application/json",
+        }
+    }
 }
 
 /// What connections may send ahead together where nobody says.
@@ -94,6 +115,9 @@ impl Intake {
             budget: Budget::new(max_in_flight, metrics.used_bytes.of(Part::InFlight)),
             max_request_size: usize::try_from(max_request_size).unwrap_or(usize::MAX),
             patience: Patience::default(),
+            tls: None,
+            tokens: None,
+            origins: None,
             ahead: Arc::new(Ahead::new(READ_AHEAD)),
             draining: AtomicBool::new(false),
             metrics,
@@ -112,6 +136,24 @@ impl Intake {
         Self { patience, ..self }
     }
 
+    /// Speaks TLS and nothing else on both ports, where `tls` is given.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<ServerTls>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// Takes requests with one of `tokens` only, where they are given.
+    #[must_use]
+    pub fn with_tokens(self, tokens: Option<Tokens>) -> Self {
+        Self { tokens, ..self }
+    }
+
+    /// Lets browsers send that show a page of one of `origins`, where they are given.
+    #[must_use]
+    pub fn with_origins(self, origins: Option<Origins>) -> Self {
+        Self { origins, ..self }
+    }
+
     /// Lets all connections together send `bytes` ahead: bytes in buffers of theirs that no request has asked for yet.
     #[must_use]
     pub fn with_read_ahead(self, bytes: u64) -> Self {
@@ -121,6 +163,16 @@ impl Intake {
     /// From now on every request is refused with a hint to retry; those being read are still taken.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether the sender of a request with these headers may send: asked before anything else, whatever it sends.
+    pub(crate) fn authenticate(&self, headers: &HeaderMap, transport: Transport) -> Result<(), Failure> {
+        if self.tokens.as_ref().is_none_or(|tokens| tokens.has_that_of(headers)) {
+            return Ok(());
+        }
+        let failure = Failure::unauthenticated();
+        self.count_refused(&failure, transport);
+        Err(failure)
     }
 
     /// Admits a request whose size is not known yet.
@@ -211,7 +263,7 @@ impl Intake {
         Ok(())
     }
 
-    /// Counts a request for spans that was refused whole.
+    /// Counts a request that was refused whole: for spans, or of a sender that may not send anything.
     pub(crate) fn count_refused(&self, failure: &Failure, transport: Transport) {
         if let Some(reason) = failure.refusal {
             self.metrics.refused_requests.add(transport, reason, 1);

@@ -47,6 +47,36 @@ fn wrong_arguments_are_told_in_one_sentence_with_exit_code_64() {
 }
 
 #[test]
+fn a_certificate_that_cannot_be_used_is_told_in_one_sentence_with_exit_code_64() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("empty.pem"), "").expect("writes");
+    for (yaml, sentence) in [
+        (
+            "receive: {tls: {cert_file: EMPTY, key_file: EMPTY}}\nexport: {endpoint: 'http://a:1'}",
+            "receive.tls.cert_file: must hold PEM certificates",
+        ),
+        (
+            "receive: {auth: {bearer_token_file: EMPTY}}\nexport: {endpoint: 'http://a:1'}",
+            "receive.auth.bearer_token_file: must hold a token, one a line",
+        ),
+        (
+            "receive: {max_request_size: 1MiB}\nexport: {endpoint: 'https://a:1', tls: {ca_file: EMPTY}}",
+            "export.tls.ca_file: must hold PEM certificates",
+        ),
+    ] {
+        let free_ports = "\ntelemetry: {admin: {endpoint: '127.0.0.1:0'}, log: {level: error}}";
+        let yaml = yaml.replace(
+            "receive: {",
+            "receive: {grpc: {endpoint: '127.0.0.1:0'}, http: {endpoint: '127.0.0.1:0'}, ",
+        );
+        fs::write(path("laggard.yaml"), yaml.replace("EMPTY", &path("empty.pem")) + free_ports)
+            .expect("writes");
+        check(&["run", "--config", &path("laggard.yaml")], 64, &format!("laggard: {sentence}\n"));
+    }
+}
+
+#[test]
 fn without_a_command_the_help_is_shown_with_exit_code_64() {
     let output = output(&[]);
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(64), ""));

@@ -1,5 +1,8 @@
 //! Configuration files: the example, and what is said of each mistake.
 
+#[path = "config/edges.rs"]
+mod edges;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
@@ -447,27 +450,6 @@ fn keys_that_must_agree_are_checked_together() {
     }
     // A small limit that comes with the machine cuts defaults, and is no mistake.
     assert!(load_text("memory_limit: 16MiB\nexport: {endpoint: 'http://a:1'}", &[]).is_ok());
-}
-
-#[test]
-fn what_this_version_cannot_do_is_refused_and_not_ignored() {
-    for (yaml, key) in [
-        ("receive: {tls: {cert_file: a.pem}}", "receive.tls.cert_file"),
-        ("receive: {tls: {reload_interval: 2m}}", "receive.tls.reload_interval"),
-        ("receive: {auth: {bearer_token_file: tokens}}", "receive.auth.bearer_token_file"),
-        ("receive: {http: {cors: {allowed_origins: ['*']}}}", "receive.http.cors.allowed_origins"),
-        ("export: {endpoint: 'HTTPS://a:1'}", "export.endpoint"),
-        ("export: {endpoint: 'http://a:1', protocol: http/protobuf}", "export.protocol"),
-        (
-            "export: {endpoint: 'http://a:1', tls: {insecure_skip_verify: true}}",
-            "export.tls.insecure_skip_verify",
-        ),
-    ] {
-        let yaml = if yaml.starts_with("export") { yaml.to_owned() } else { with_destination(yaml) };
-        let problems = load_text(&yaml, &[]).expect_err(key);
-        let said: Vec<_> = problems.list.iter().map(|problem| (&*problem.key, &*problem.rule)).collect();
-        assert_eq!(said, [(key, "is not supported yet by this version")]);
-    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 mod backend;
 #[path = "export/hostile.rs"]
 mod hostile;
+#[path = "export/http.rs"]
+mod http;
 #[path = "export/log.rs"]
 mod log;
 #[path = "export/retry.rs"]
@@ -12,6 +14,10 @@ mod retry;
 mod rig;
 #[path = "export/time.rs"]
 mod time;
+#[path = "support/tls.rs"]
+mod tls;
+#[path = "export/tls.rs"]
+mod tls_export;
 
 use backend::{Answer, Backend, script};
 use laggard::config::{BatchLimits, Compression, Export};

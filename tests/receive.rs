@@ -10,8 +10,12 @@
     reason = "a test fails by panicking, and a table of cases is clearest where it stands"
 )]
 
+#[path = "receive/auth.rs"]
+mod auth;
 #[path = "receive/connection.rs"]
 mod connection;
+#[path = "receive/cors.rs"]
+mod cors;
 #[path = "receive/grpc.rs"]
 mod grpc;
 #[path = "receive/harness.rs"]
@@ -22,3 +26,9 @@ mod http;
 mod payload;
 #[path = "receive/relay.rs"]
 mod relay;
+#[path = "receive/relay_http.rs"]
+mod relay_http;
+#[path = "support/tls.rs"]
+mod tls;
+#[path = "receive/tls.rs"]
+mod tls_receive;

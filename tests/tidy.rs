@@ -9,16 +9,17 @@ const MAX_LINES: usize = 500;
 
 /// What a module may use of this crate, besides itself. The modules that are not listed may use all but those of
 /// `ONLY_FOR`.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("otlp", &[]),
     ("config", &["otlp"]),
+    ("secrets", &[]),
     ("telemetry", &["compare", "config", "otlp"]),
     ("assemble", &["config", "otlp", "telemetry"]),
     ("decide", &["assemble", "config", "otlp", "telemetry", "template"]),
     ("baseline", &["assemble", "compare", "config", "decide", "otlp", "telemetry", "template"]),
     ("compare", &["assemble", "baseline", "config", "decide", "otlp", "telemetry", "template"]),
     ("enrich", &["assemble", "compare", "config", "otlp", "telemetry"]),
-    ("export", &["assemble", "config", "otlp", "telemetry"]),
+    ("export", &["assemble", "config", "otlp", "secrets", "telemetry"]),
 ];
 
 /// Modules that sit on top, and the only ones that may use each of them.

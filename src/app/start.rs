@@ -10,8 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{App, Clock};
 use crate::config::memory::{self, Budgets};
-use crate::config::{Config, Threshold};
+use crate::config::{Config, Receive, Threshold};
 use crate::export::ChannelError;
+use crate::secrets::FileError;
 
 /// Why the sidecar cannot start; one sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +34,11 @@ pub enum StartError {
     #[error("metrics: {0}")]
     Metrics(BuildError),
     /// The destination is no destination.
-    #[error("export: {0}")]
+    #[error("{0}")]
     Destination(ChannelError),
+    /// A file that a key names cannot be used.
+    #[error("{0}")]
+    File(FileError),
     /// Signals cannot be waited for.
     #[error("signals: {0}")]
     Signal(std::io::Error),
@@ -49,6 +53,14 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let (budgets, cuts) = Budgets::divide(&config, memory::limit(&config.memory_limit, cgroup));
     for cut in cuts {
         tracing::warn!("{cut}");
+    }
+    if config.export.tls.insecure_skip_verify {
+        tracing::warn!(
+            "export.tls.insecure_skip_verify: whoever is in the way can read and change what is sent"
+        );
+    }
+    if sends_tokens_in_clear(&config.receive) {
+        tracing::warn!("receive.auth: without receive.tls tokens can be read by whoever is in the way");
     }
     let keeps = keeps(&config);
     let destination = config.export.endpoint.clone();
@@ -121,6 +133,13 @@ pub(super) fn shards() -> usize {
 /// How many threads can work at once.
 pub(super) fn cores() -> usize {
     available_parallelism().map_or(1, usize::from)
+}
+
+/// Whether senders show their tokens on a network, without TLS.
+fn sends_tokens_in_clear(receive: &Receive) -> bool {
+    let is_local = [receive.grpc.endpoint, receive.http.endpoint].iter().all(|own| own.ip().is_loopback());
+    let is_plain = receive.tls.cert_file.as_os_str().is_empty();
+    !receive.auth.bearer_token_file.as_os_str().is_empty() && is_plain && !is_local
 }
 
 /// What is kept and what is dropped, as an operator should know it from the first lines of the log.

@@ -1,5 +1,7 @@
 //! The rules that a value's type does not tell: ranges, and keys that must agree with each other.
 
+mod security;
+
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,8 +10,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::destination::Destination;
 use super::units::{Budget, MemoryLimit};
-use super::unsupported::UNSUPPORTED;
-use super::{Config, Threshold, memory};
+use super::{Config, Protocol, Threshold, memory};
 
 /// A rule that a configuration breaks.
 #[derive(Debug, PartialEq)]
@@ -35,9 +36,9 @@ pub(super) fn check(config: &Config, memory_limit: u64, given: &dyn Fn(&str) -> 
     findings.own_endpoints(config);
     findings.destination(config);
     findings.headers(config);
-    for (key, is_set) in UNSUPPORTED {
-        findings.rule(!is_set(config), *key, "is not supported yet by this version", "a value");
-    }
+    findings.origins(config);
+    findings.receiver_tls(config);
+    findings.exporter_tls(config);
     findings.0
 }
 
@@ -244,9 +245,15 @@ impl Findings {
     fn destination(&mut self, config: &Config) {
         const KEY: &str = "export.endpoint";
         let endpoint = &config.export.endpoint;
-        let Some(destination) = Destination::parse(endpoint) else {
-            let rule = "must be a URL such as http://collector:4317, without a path";
-            self.rule(false, KEY, rule, endpoint);
+        let protocol = config.export.protocol;
+        let Some(destination) = Destination::parse(endpoint, protocol) else {
+            let rule = match protocol {
+                Protocol::Grpc => "must be a URL such as http://collector:4317, without a path",
+                Protocol::HttpProtobuf => {
+                    "must be a base URL such as http://collector:4318, to which /v1/traces is appended"
+                }
+            };
+            self.rule_with(false, KEY, &["export.protocol"], rule, endpoint);
             return;
         };
         for (own, address) in own_endpoints(config) {

@@ -5,11 +5,12 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::check::{Finding, check};
+use super::destination::TRACES;
 use super::problem::{Problem, Problems, shown_value};
 use super::read::read;
 use super::tree::{Tree, is_within};
 use super::variables::Variables;
-use super::{Config, memory};
+use super::{Config, Protocol, memory};
 
 /// A configuration with every key and a comment for each takes 4 KiB.
 const MAX_FILE_SIZE: u64 = 128 << 10;
@@ -137,6 +138,13 @@ fn settle_endpoint(
     });
     let (name, value) = given.unzip();
     config.export.endpoint = value.unwrap_or_default();
+    // The variable for traces alone is the whole URL, the other one is a base, as ours is.
+    if name == Some(ENDPOINT_VARIABLES[0])
+        && config.export.protocol == Protocol::HttpProtobuf
+        && let Some(base) = config.export.endpoint.strip_suffix(TRACES)
+    {
+        config.export.endpoint = base.to_owned();
+    }
     name
 }
 

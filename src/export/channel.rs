@@ -7,41 +7,39 @@ use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header};
-use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::transport;
 use tower::{Service, ServiceExt};
 
+use super::connect::{Connector, Versions};
 use super::guard;
 use super::message::Message;
-use crate::config::{Compression, Export, Protocol};
+use super::renewed::Renewed;
+use super::tls::ClientTls;
+use crate::config::{Compression, Export};
+use crate::secrets::FileError;
 
-/// A connection is replaced after this, so that a name which resolves to another address is followed.
-const RENEW_AFTER: Duration = Duration::from_mins(5);
+/// How we call ourselves.
+pub(super) const USER_AGENT: &str = concat!("Laggard/", env!("CARGO_PKG_VERSION"));
 /// Silence on a connection with open requests after which it is probed, and then given up.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// After so long without traffic the operating system probes an idle connection.
-const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Why the destination cannot be spoken to as configured.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
     /// Not a URL with a host.
-    #[error("export.endpoint: must be http://HOST:PORT, got {0}")]
+    #[error("export.endpoint: must be http://HOST:PORT or https://HOST:PORT, got {0}")]
     Endpoint(String),
-    /// This version speaks plain text.
-    #[error("export.endpoint: https is not supported by this version, got {0}")]
-    Tls(String),
-    /// This version speaks gRPC.
-    #[error("export.protocol: must be grpc in this version, got http/protobuf")]
-    Protocol,
+    /// A certificate or a key cannot be used.
+    #[error("{0}")]
+    Tls(FileError),
     /// Not the name of a header, or one that the protocol sets itself.
-    #[error("export.headers: must be names of HTTP headers that gRPC does not set itself, got {0:?}")]
+    #[error("export.headers: must be names of HTTP headers that the protocol does not set itself, got {0:?}")]
     HeaderName(String),
     /// The value is left out, since it may be a secret.
     #[error("export.headers: the value of {0} must be visible ASCII")]
@@ -54,19 +52,19 @@ pub enum ChannelError {
 /// # Errors
 /// [`ChannelError`] for a configuration that can never work.
 pub fn channel(config: &Export) -> Result<Channel, ChannelError> {
-    if config.protocol != Protocol::Grpc {
-        return Err(ChannelError::Protocol);
-    }
     let uri = endpoint(config)?;
+    let tls = tls(config, &uri)?;
     let timeout = config.timeout;
     let endpoint = transport::Endpoint::from(uri)
-        .user_agent(concat!("Laggard/", env!("CARGO_PKG_VERSION")))
+        .user_agent(USER_AGENT)
         .map_err(|_| ChannelError::Endpoint(config.endpoint.clone()))?
-        .connect_timeout(timeout)
         .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .tcp_keepalive(Some(TCP_KEEP_ALIVE));
-    Ok(Channel::new(move || endpoint.connect_lazy(), headers(config)?))
+        .keep_alive_timeout(KEEP_ALIVE);
+    let connector = Connector::new(tls.clone(), Versions::Two, timeout);
+    let connect = move || endpoint.connect_with_connector_lazy(connector.clone());
+    Ok(Channel {
+        shared: Arc::new(Shared { headers: headers(config)?, connection: Renewed::new(connect), tls }),
+    })
 }
 
 /// How request bodies to the destination of `config` are compressed: never [`Compression::Auto`].
@@ -85,17 +83,22 @@ pub fn compression(config: &Export) -> Compression {
     }
 }
 
-fn endpoint(config: &Export) -> Result<Uri, ChannelError> {
+pub(super) fn endpoint(config: &Export) -> Result<Uri, ChannelError> {
     let wrong = || ChannelError::Endpoint(config.endpoint.clone());
     let uri: Uri = config.endpoint.parse().map_err(|_| wrong())?;
     match uri.scheme_str() {
-        Some("http") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(uri),
-        Some("https") => Err(ChannelError::Tls(config.endpoint.clone())),
+        Some("http" | "https") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(uri),
         _ => Err(wrong()),
     }
 }
 
-fn headers(config: &Export) -> Result<HeaderMap, ChannelError> {
+/// What TLS to the destination of `config` is made of, where `uri`, which is that destination, asks for it.
+pub(super) fn tls(config: &Export, uri: &Uri) -> Result<Option<ClientTls>, ChannelError> {
+    let is_secure = uri.scheme_str() == Some("https");
+    is_secure.then(|| ClientTls::new(&config.tls).map_err(ChannelError::Tls)).transpose()
+}
+
+pub(super) fn headers(config: &Export) -> Result<HeaderMap, ChannelError> {
     let mut headers = HeaderMap::new();
     for (name, value) in &config.headers {
         let parsed: HeaderName = name.parse().map_err(|_| ChannelError::HeaderName(name.clone()))?;
@@ -119,38 +122,26 @@ pub struct Channel {
 }
 
 struct Shared {
-    connect: Box<dyn Fn() -> transport::Channel + Send + Sync>,
     headers: HeaderMap,
-    current: Mutex<Option<Connection>>,
-}
-
-struct Connection {
-    channel: transport::Channel,
-    since: Instant,
+    connection: Renewed<transport::Channel>,
+    tls: Option<ClientTls>,
 }
 
 impl Channel {
     /// A channel over the connections that `connect` makes (lazily, inside a runtime), each request with
     /// `headers`.
     pub fn new(connect: impl Fn() -> transport::Channel + Send + Sync + 'static, headers: HeaderMap) -> Self {
-        let connect = Box::new(connect);
-        Self { shared: Arc::new(Shared { connect, headers, current: Mutex::new(None) }) }
+        Self { shared: Arc::new(Shared { headers, connection: Renewed::new(connect), tls: None }) }
+    }
+
+    /// What TLS is made of, where it is spoken.
+    pub(super) fn tls(&self) -> Option<&ClientTls> {
+        self.shared.tls.as_ref()
     }
 
     /// Lets the next request make a new connection, unless the present one is younger than `age`.
-    ///
-    /// A peer that has vanished answers nothing, and the operating system takes many minutes to notice.
     pub(super) fn renew_if_older_than(&self, age: Duration) {
-        let mut current = self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
-        current.take_if(|connection| connection.since.elapsed() >= age);
-    }
-
-    fn connection(&self) -> transport::Channel {
-        self.renew_if_older_than(RENEW_AFTER);
-        let mut current = self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let connect = || Connection { channel: (self.shared.connect)(), since: Instant::now() };
-        // Requests that are under way keep the connection that they have until they are answered.
-        current.get_or_insert_with(connect).channel.clone()
+        self.shared.connection.drop_if_older_than(age);
     }
 }
 
@@ -173,7 +164,7 @@ impl Service<Request<Body>> for Channel {
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         Message::put_into(&mut request);
         request.headers_mut().extend(self.shared.headers.clone());
-        let mut connection = self.connection();
+        let mut connection = self.shared.connection.get();
         Box::pin(async move {
             let response = connection.ready().await?.call(request).await?;
             Ok(guard::response(response))
@@ -198,8 +189,6 @@ mod tests {
         for text in ["", "127.0.0.1:4317", "ftp://host:1", "http://", "collector"] {
             assert_eq!(channel(&export(text)).err(), Some(ChannelError::Endpoint(text.to_owned())), "{text}");
         }
-        let https = "https://collector:4317";
-        assert_eq!(channel(&export(https)).err(), Some(ChannelError::Tls(https.to_owned())));
         assert!(channel(&export("http://collector.example:4317/")).is_ok());
     }
 

@@ -13,7 +13,7 @@ use super::guard::Unread;
 use crate::config::Retry;
 
 /// A destination may ask for a longer pause, but waits no longer for us than this.
-const LONGEST_DEMAND: Duration = Duration::from_mins(5);
+pub(super) const LONGEST_DEMAND: Duration = Duration::from_mins(5);
 /// Each pause is so many times the one before.
 const GROWTH: f64 = 1.5;
 /// Pauses differ from their interval by at most this share, so that many clients do not return at once.

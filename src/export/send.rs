@@ -1,5 +1,6 @@
-//! Delivers one batch: over gRPC, until the destination has taken it or it is given up.
+//! Delivers one batch: over gRPC or HTTP, until the destination has taken it or it is given up.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,12 @@ use tonic::Code;
 
 use super::batch::Batch;
 use super::channel::{self, Channel};
+use super::http::{self, HttpClient, Unanswered};
 use super::journal::Answer;
 use super::message::Message;
 use super::queue::Queue;
 use super::retry::{self, Backoff, Next};
-use super::{UnixClock, guard};
+use super::{Destination, UnixClock, guard};
 use crate::config::{Compression, Export};
 use crate::otlp::codec::Body;
 use crate::otlp::services::opentelemetry::proto::collector::trace::v1::trace_service_client::TraceServiceClient;
@@ -24,19 +26,24 @@ use crate::telemetry::metrics::{DropReason, Metrics};
 /// Sends batches; shared by all that are open at once.
 pub(super) struct Sender {
     queue: Arc<Queue>,
-    channel: Channel,
-    client: TraceServiceClient<Channel>,
-    compression: Compression,
+    client: Client,
     config: Export,
     metrics: Arc<Metrics>,
     now: UnixClock,
     draining: watch::Receiver<bool>,
 }
 
+/// What a request leaves by.
+enum Client {
+    Grpc { channel: Channel, service: TraceServiceClient<Channel>, compression: Compression },
+    Http(HttpClient),
+}
+
 /// A request that was not taken.
 struct Failure {
     next: Next,
-    code: Code,
+    /// As it is counted.
+    code: &'static str,
     message: String,
 }
 
@@ -50,16 +57,21 @@ struct PartialSuccess {
 impl Sender {
     pub(super) fn new(
         queue: Arc<Queue>,
-        channel: Channel,
+        destination: Destination,
         config: Export,
         metrics: Arc<Metrics>,
         now: UnixClock,
         draining: watch::Receiver<bool>,
     ) -> Self {
-        let client =
-            TraceServiceClient::new(channel.clone()).max_decoding_message_size(guard::LONGEST_ANSWER);
-        let compression = channel::compression(&config);
-        Self { queue, channel, client, compression, config, metrics, now, draining }
+        let client = match destination {
+            Destination::Grpc(channel) => {
+                let service =
+                    TraceServiceClient::new(channel.clone()).max_decoding_message_size(guard::LONGEST_ANSWER);
+                Client::Grpc { service, channel, compression: channel::compression(&config) }
+            }
+            Destination::Http(client) => Client::Http(client),
+        };
+        Self { queue, client, config, metrics, now, draining }
     }
 
     /// Returns when every span of `batch` has been counted, as sent or as dropped.
@@ -89,13 +101,12 @@ impl Sender {
                 }
                 Err(failure) => failure,
             };
-            let code = retry::name(failure.code);
-            self.metrics.export_failed(code);
+            self.metrics.export_failed(failure.code);
             let Next::Retry(demanded) = failure.next else { return Err((failure, DropReason::Rejected)) };
             let Some(pause) = backoff.pause(Instant::now(), demanded, retry::random()) else {
                 return Err((failure, DropReason::RetryExpired));
             };
-            self.queue.journal().retried(code, &failure.message);
+            self.queue.journal().retried(failure.code, &failure.message);
             if self.pause(pause, demanded).await == Woken::ByDrain {
                 backoff.restart();
             }
@@ -103,21 +114,35 @@ impl Sender {
     }
 
     async fn attempt(&self, body: &Bytes) -> Result<PartialSuccess, Failure> {
-        let mut client = self.client.clone();
-        let message = Message::new(body, self.compression);
-        match timeout(self.config.timeout, client.export(message.into_request::<Body>())).await {
+        match &self.client {
+            Client::Grpc { channel, service, compression } => {
+                let message = Message::new(body, *compression);
+                self.attempt_over_grpc(channel, service.clone(), message).await
+            }
+            Client::Http(client) => attempt_over_http(client, body.clone()).await,
+        }
+    }
+
+    async fn attempt_over_grpc(
+        &self,
+        channel: &Channel,
+        mut service: TraceServiceClient<Channel>,
+        message: Message,
+    ) -> Result<PartialSuccess, Failure> {
+        match timeout(self.config.timeout, service.export(message.into_request::<Body>())).await {
             Ok(Ok(response)) => {
                 // The status was OK, so the spans are taken even if what came with it cannot be read.
                 Ok(partial_success(&response.into_inner().0).unwrap_or_default())
             }
             Ok(Err(status)) => {
                 let (next, code) = retry::next(&status);
-                Err(Failure { next, code, message: status.message().to_owned() })
+                // Why there is no connection stands behind the status and not in it.
+                let message = status.source().map_or_else(|| status.message().to_owned(), http::chain);
+                Err(Failure { next, code: retry::name(code), message })
             }
             Err(_) => {
-                self.channel.renew_if_older_than(self.config.timeout);
-                let message = format!("no answer within {:?}", self.config.timeout);
-                Err(Failure { next: Next::Retry(Duration::ZERO), code: Code::DeadlineExceeded, message })
+                channel.renew_if_older_than(self.config.timeout);
+                Err(Failure::of(&Unanswered::TimedOut(self.config.timeout)))
             }
         }
     }
@@ -129,7 +154,7 @@ impl Sender {
     }
 
     fn give_up(&self, batch: &Batch, reason: DropReason, failure: Failure) {
-        let answer = Answer { code: retry::name(failure.code), message: failure.message };
+        let answer = Answer { code: failure.code, message: failure.message };
         self.queue.dropped(batch, reason, answer);
     }
 
@@ -142,6 +167,30 @@ impl Sender {
             _ = draining.wait_for(|draining| *draining), if demanded.is_zero() && !is_draining => Woken::ByDrain,
         }
     }
+}
+
+impl Failure {
+    fn of(unanswered: &Unanswered) -> Self {
+        let (next, code) = match unanswered {
+            Unanswered::Unreachable(_) => (Next::Retry(Duration::ZERO), Code::Unavailable),
+            Unanswered::TimedOut(_) => (Next::Retry(Duration::ZERO), Code::DeadlineExceeded),
+            Unanswered::TooLong => (Next::GiveUp, Code::ResourceExhausted),
+        };
+        Self { next, code: retry::name(code), message: unanswered.to_string() }
+    }
+}
+
+async fn attempt_over_http(client: &HttpClient, body: Bytes) -> Result<PartialSuccess, Failure> {
+    let answer = client.post("/v1/traces", "application/x-protobuf", body).await;
+    let answer = answer.map_err(|unanswered| Failure::of(&unanswered))?;
+    if answer.is_taken() {
+        // Whatever else is in there, the spans are taken.
+        let is_protobuf = answer.content_type == "application/x-protobuf";
+        let partial = is_protobuf.then(|| partial_success(&answer.body).ok()).flatten();
+        return Ok(partial.unwrap_or_default());
+    }
+    let (next, code) = http::judge(&answer);
+    Err(Failure { next, code, message: answer.reason() })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

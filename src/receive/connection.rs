@@ -30,6 +30,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use self::ahead::Ahead;
 use self::ahead::{LEAST, Window};
 use self::linger::Linger;
+use super::tls::{self, Port};
 
 /// How long peers are waited for, and how many there may be.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +86,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Then the listener is closed, idle connections are ended and the others once their requests are answered, at
 /// the latest after `patience.drain`. Nothing of it runs any more when this returns.
 pub(crate) async fn serve<S, F, B>(
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<Port>),
     (patience, ahead): (Patience, Arc<Ahead>),
     shutdown: impl Future<Output = ()>,
     answer: S,
@@ -105,7 +106,8 @@ pub(crate) async fn serve<S, F, B>(
         };
         match accepted {
             Ok((stream, slot)) => {
-                let connection = Connection { patience, tasks: tasks.clone(), window: ahead.window() };
+                let connection =
+                    Connection { patience, tasks: tasks.clone(), window: ahead.window(), tls: tls.clone() };
                 tasks.tracker.spawn(connection.run(stream, slot, answer.clone()));
             }
             Err(error) => {
@@ -184,6 +186,7 @@ struct Connection {
     patience: Patience,
     tasks: Tasks,
     window: Window,
+    tls: Option<Port>,
 }
 
 impl Connection {
@@ -209,7 +212,15 @@ impl Connection {
                 }
             }
         });
-        let io = TokioIo::new(Linger::new(stream, self.patience.linger, requests.clone()));
+        let plain = Linger::new(stream, self.patience.linger, requests.clone());
+        let secured = tls::secured(plain, self.tls.as_ref(), self.patience.idle);
+        let stream = tokio::select! {
+            secured = secured => secured,
+            // Who has not shaken hands has sent no request.
+            () = self.tasks.draining.cancelled() => return,
+        };
+        let Ok(stream) = stream else { return };
+        let io = TokioIo::new(stream);
         let http = builder(&self.tasks, self.patience, self.window.size);
         let mut connection = pin!(http.serve_connection(io, service));
         let mut age = Duration::ZERO;

@@ -40,7 +40,8 @@ const EMPTY: Bytes = Bytes::from_static(&[0; PREFIX]);
 /// [`Patience::drain`](super::connection::Patience).
 pub async fn serve(listener: TcpListener, intake: Arc<Intake>, shutdown: impl Future<Output = ()>) {
     let waits = (intake.patience, intake.ahead.clone());
-    connection::serve(listener, waits, shutdown, move |request| {
+    let tls = intake.tls.as_ref().map(|tls| tls.port(Transport::Grpc));
+    connection::serve((listener, tls), waits, shutdown, move |request| {
         let intake = intake.clone();
         async move { answer(&intake, request).await }
     })
@@ -56,7 +57,19 @@ async fn answer(intake: &Intake, request: Request<Incoming>) -> Response<Reply> 
     if request.version() != Version::HTTP_2 || !is_call(request.headers()) {
         return wrong_port();
     }
-    let answered = match request.uri().path() {
+    let answered = match intake.authenticate(request.headers(), Transport::Grpc) {
+        Ok(()) => called(intake, request).await,
+        Err(failure) => Err(failure),
+    };
+    match answered {
+        Ok(message) => success(&message),
+        Err(failure) => refusal(failure),
+    }
+}
+
+/// The method that is called.
+async fn called(intake: &Intake, request: Request<Incoming>) -> Result<Bytes, Failure> {
+    match request.uri().path() {
         "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => {
             let taken = traces(intake, request).await;
             taken.inspect_err(|failure| intake.count_refused(failure, Transport::Grpc))
@@ -71,10 +84,6 @@ async fn answer(intake: &Intake, request: Request<Incoming>) -> Response<Reply> 
             relayed(intake, request, Signal::Profiles).await
         }
         path => Err(Failure::unknown(format!("there is no method {path} here"))),
-    };
-    match answered {
-        Ok(message) => success(&message),
-        Err(failure) => refusal(failure),
     }
 }
 
@@ -89,7 +98,7 @@ async fn relayed(intake: &Intake, request: Request<Incoming>, signal: Signal) ->
     let relay = intake.relay(signal)?;
     let mut permit = intake.admit().inspect_err(|_| relay.count_refused())?;
     let message = message(intake, request, &mut permit).await.inspect_err(|_| relay.count_refused())?;
-    relay.send(message).await
+    relay.send(message, Format::Protobuf).await
 }
 
 /// Reads the one message of a unary call and undoes its compression.

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
@@ -19,7 +19,7 @@ use super::budget::Permit;
 use super::connection::Unread;
 use super::status::Failure;
 use super::{Format, Intake, Partial, Refused, connection, grpc};
-use crate::telemetry::metrics::{Signal, Transport};
+use crate::telemetry::metrics::{Refusal, Signal, Transport};
 
 /// So much of a refused request is read to its end, so that its connection can be used again.
 const DISCARD: u64 = 256 * 1024;
@@ -28,29 +28,30 @@ const DISCARD: u64 = 256 * 1024;
 /// [`Patience::drain`](super::connection::Patience).
 pub async fn serve(listener: TcpListener, intake: Arc<Intake>, shutdown: impl Future<Output = ()>) {
     let waits = (intake.patience, intake.ahead.clone());
-    connection::serve(listener, waits, shutdown, move |request| {
+    let tls = intake.tls.as_ref().map(|tls| tls.port(Transport::Http));
+    connection::serve((listener, tls), waits, shutdown, move |request| {
         let intake = intake.clone();
-        async move { answer(&intake, request).await }
+        async move {
+            match &intake.origins {
+                Some(origins) => origins.around(request, |request| answer(&intake, request)).await,
+                None => answer(&intake, request).await,
+            }
+        }
     })
     .await;
 }
 
 async fn answer(intake: &Intake, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (head, mut body) = request.into_parts();
+    let authenticated = intake.authenticate(&head.headers, Transport::Http);
     if grpc::is_call(&head.headers) {
         let fault = "this port speaks OTLP/HTTP; OTLP/gRPC has a port of its own";
-        return grpc::refusal(Failure::unknown(fault));
+        return grpc::refusal(authenticated.err().unwrap_or_else(|| Failure::unknown(fault)));
     }
     let format = format(&head.headers);
-    let answered = match head.uri.path() {
-        "/v1/traces" => {
-            let taken = traces(intake, &head, &mut body, format).await;
-            taken.inspect_err(|failure| intake.count_refused(failure, Transport::Http))
-        }
-        "/v1/metrics" => relayed(intake, &head, &mut body, format, Signal::Metrics).await,
-        "/v1/logs" => relayed(intake, &head, &mut body, format, Signal::Logs).await,
-        "/v1development/profiles" => relayed(intake, &head, &mut body, format, Signal::Profiles).await,
-        path => Err(Failure::unknown(format!("there is nothing at {path}"))),
+    let answered = match authenticated {
+        Ok(()) => posted(intake, &head, &mut body, format).await,
+        Err(failure) => Err(failure),
     };
     // Where the sender has not said what it reads, it may be a person.
     let format = format.unwrap_or(Format::Json);
@@ -63,6 +64,25 @@ async fn answer(intake: &Intake, request: Request<Incoming>) -> Response<Full<By
             }
             response
         }
+    }
+}
+
+/// What is posted to the path.
+async fn posted(
+    intake: &Intake,
+    head: &Parts,
+    body: &mut Incoming,
+    format: Option<Format>,
+) -> Result<Bytes, Failure> {
+    match head.uri.path() {
+        "/v1/traces" => {
+            let taken = traces(intake, head, body, format).await;
+            taken.inspect_err(|failure| intake.count_refused(failure, Transport::Http))
+        }
+        "/v1/metrics" => relayed(intake, head, body, format, Signal::Metrics).await,
+        "/v1/logs" => relayed(intake, head, body, format, Signal::Logs).await,
+        "/v1development/profiles" => relayed(intake, head, body, format, Signal::Profiles).await,
+        path => Err(Failure::unknown(format!("there is nothing at {path}"))),
     }
 }
 
@@ -91,18 +111,19 @@ async fn relayed(
 ) -> Result<Bytes, Failure> {
     let relay = intake.relay(signal)?;
     let read = async {
-        if checked(head, format)? == Format::Json {
+        let format = checked(head, format)?;
+        if format == Format::Json && !relay.takes_json() {
             return Err(Failure::unsupported(
                 "the destination speaks gRPC, which has no JSON; send protobuf",
             ));
         }
         let mut permit = intake.admit()?;
         let message = message(intake, &head.headers, body, &mut permit).await?;
-        Ok((message, permit))
+        Ok((message, format, permit))
     };
     // The permit is held until the destination has answered.
-    let (message, _permit) = read.await.inspect_err(|_| relay.count_refused())?;
-    relay.send(message).await
+    let (message, format, _permit) = read.await.inspect_err(|_| relay.count_refused())?;
+    relay.send(message, format).await
 }
 
 fn checked(head: &Parts, format: Option<Format>) -> Result<Format, Failure> {
@@ -173,6 +194,9 @@ fn refusal(failure: &Failure, format: Format) -> Response<Full<Bytes>> {
     if let Some(seconds) = failure.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
+    if failure.refusal == Some(Refusal::Unauthenticated) {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     if failure.http == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
     }
@@ -180,29 +204,25 @@ fn refusal(failure: &Failure, format: Format) -> Response<Full<Bytes>> {
 }
 
 fn response(status: StatusCode, format: Format, body: Bytes) -> Response<Full<Bytes>> {
-    let kind = match format {
-        Format::Protobuf => "application/x-protobuf",
-        Format::Json => "application/json",
-    };
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     response
 }
 
-/// Reads what is left of a small refused request, since its connection would have to be closed otherwise; whether
-/// nothing is left.
+/// Reads what is left of a small refused request, since its connection would have to be closed otherwise, or its stream
+/// be reset, which some clients take for a failure and look no further; whether the connection can be used again.
 async fn discard(intake: &Intake, head: &Parts, mut body: Incoming, failure: &Failure) -> bool {
-    // HTTP/2 resets the one stream.
-    if head.version == Version::HTTP_2 || body.is_end_stream() {
+    if body.is_end_stream() {
         return true;
     }
+    let is_stream = head.version == Version::HTTP_2;
     // A sender that asks first is told no before it sends, and one that sends too much, or too slowly, as soon as
     // that is known.
     let has_waited_enough =
         matches!(failure.http, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT);
     if has_waited_enough || head.headers.contains_key(EXPECT) {
-        return false;
+        return is_stream;
     }
     let read = async {
         let mut left = DISCARD;
@@ -212,5 +232,5 @@ async fn discard(intake: &Intake, head: &Parts, mut body: Incoming, failure: &Fa
         }
         false
     };
-    timeout(intake.patience.linger, read).await.unwrap_or(false)
+    timeout(intake.patience.linger, read).await.unwrap_or(false) || is_stream
 }

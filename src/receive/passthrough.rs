@@ -10,38 +10,56 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Request, Response};
 use tokio::time::timeout;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::transport;
-use tonic::{Code, Status};
 use tower::Service;
 use tower::util::BoxCloneSyncService;
 
-use super::Intake;
 use super::status::Failure;
+use super::{Format, Intake};
 use crate::config::{Compression, Passthrough};
+use crate::export::{HttpClient, Unanswered};
 use crate::otlp::codec::{Body as Message, RawCodec};
 use crate::telemetry::metrics::{Metrics, RelayOutcome, Signal};
+
+fn late() -> Status {
+    Status::deadline_exceeded("the destination did not answer in time")
+}
 
 fn unreachable() -> Status {
     Status::unavailable("the destination cannot be reached")
 }
 
+const TOO_LONG: &str = "the destination's answer is too long";
+
 /// The longest answer that is read.
 const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
 
-/// Relays requests to a destination that speaks gRPC.
+/// Relays requests to the destination.
 #[derive(Debug)]
 pub struct Relay {
-    channel: BoxCloneSyncService<Request<Body>, Response<Body>, transport::Error>,
-    compression: Option<CompressionEncoding>,
-    timeout: Duration,
+    destination: Destination,
     signals: Passthrough,
     metrics: Arc<Metrics>,
 }
 
+#[derive(Debug)]
+enum Destination {
+    Grpc(Grpc),
+    Http(HttpClient),
+}
+
+#[derive(Debug)]
+struct Grpc {
+    channel: BoxCloneSyncService<Request<Body>, Response<Body>, transport::Error>,
+    compression: Option<CompressionEncoding>,
+    timeout: Duration,
+}
+
 impl Relay {
-    /// Relays the signals that `signals` switches on over `channel`, each request within `timeout`.
+    /// Relays the signals that `signals` switches on over `channel`, which speaks gRPC, each request within `timeout`.
     ///
     /// `compression` is what is really used: [`Compression::Auto`] must have been settled.
     pub fn new<C>(
@@ -64,7 +82,13 @@ impl Relay {
             Compression::Zstd => Some(CompressionEncoding::Zstd),
             Compression::None | Compression::Auto => None,
         };
-        Self { channel: BoxCloneSyncService::new(channel), compression, timeout, signals, metrics }
+        let channel = BoxCloneSyncService::new(channel);
+        Self { destination: Destination::Grpc(Grpc { channel, compression, timeout }), signals, metrics }
+    }
+
+    /// Relays the signals that `signals` switches on to a destination that speaks HTTP.
+    pub fn over_http(client: HttpClient, signals: Passthrough, metrics: Arc<Metrics>) -> Self {
+        Self { destination: Destination::Http(client), signals, metrics }
     }
 
     fn relays(&self, signal: Signal) -> bool {
@@ -108,36 +132,44 @@ impl SignalRelay<'_> {
         self.count(RelayOutcome::Refused);
     }
 
-    /// Sends `message`, an encoded export request, and returns the encoded answer.
-    pub(crate) async fn send(&self, message: Bytes) -> Result<Bytes, Failure> {
-        let relayed = timeout(self.relay.timeout, self.call(message));
-        let answer = relayed.await.unwrap_or_else(|_| {
-            Err(Status::new(Code::DeadlineExceeded, "the destination did not answer in time"))
-        });
-        match answer {
-            Ok(answer) => {
-                self.count(RelayOutcome::Ok);
-                Ok(answer)
-            }
-            Err(status) => {
-                self.count(RelayOutcome::Failed);
-                Err(Failure::relayed(&status))
-            }
-        }
+    /// Whether the destination reads JSON.
+    pub(crate) fn takes_json(&self) -> bool {
+        matches!(self.relay.destination, Destination::Http(_))
     }
 
-    async fn call(&self, message: Bytes) -> Result<Bytes, Status> {
-        let path = PathAndQuery::from_static(match self.signal {
+    /// Sends `message`, an export request in `format`, and returns the answer in the same format.
+    pub(crate) async fn send(&self, message: Bytes, format: Format) -> Result<Bytes, Failure> {
+        let answer = match &self.relay.destination {
+            Destination::Grpc(grpc) => grpc.send(self.signal, message).await,
+            Destination::Http(client) => post(client, self.signal, message, format).await,
+        };
+        self.count(if answer.is_ok() { RelayOutcome::Ok } else { RelayOutcome::Failed });
+        answer
+    }
+
+    fn count(&self, outcome: RelayOutcome) {
+        self.relay.metrics.passthrough.add(self.signal, outcome, 1);
+    }
+}
+
+impl Grpc {
+    async fn send(&self, signal: Signal, message: Bytes) -> Result<Bytes, Failure> {
+        let answer = timeout(self.timeout, self.call(signal, message)).await.unwrap_or_else(|_| Err(late()));
+        answer.map_err(|status| Failure::relayed(&status))
+    }
+
+    async fn call(&self, signal: Signal, message: Bytes) -> Result<Bytes, Status> {
+        let path = PathAndQuery::from_static(match signal {
             Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
             Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
             Signal::Profiles => {
                 "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export"
             }
         });
-        let mut client = tonic::client::Grpc::new(self.relay.channel.clone())
+        let mut client = tonic::client::Grpc::new(self.channel.clone())
             .max_decoding_message_size(LONGEST_ANSWER)
             .accept_compressed(CompressionEncoding::Gzip);
-        if let Some(compression) = self.relay.compression {
+        if let Some(compression) = self.compression {
             client = client.send_compressed(compression);
         }
         client.ready().await.map_err(|_| unreachable())?;
@@ -150,8 +182,25 @@ impl SignalRelay<'_> {
             Err(status) => Err(status),
         }
     }
+}
 
-    fn count(&self, outcome: RelayOutcome) {
-        self.relay.metrics.passthrough.add(self.signal, outcome, 1);
+async fn post(client: &HttpClient, signal: Signal, message: Bytes, format: Format) -> Result<Bytes, Failure> {
+    let path = match signal {
+        Signal::Metrics => "/v1/metrics",
+        Signal::Logs => "/v1/logs",
+        Signal::Profiles => "/v1development/profiles",
+    };
+    let content_type = format.content_type();
+    let answer = match client.post(path, content_type, message).await {
+        Ok(answer) => answer,
+        Err(Unanswered::TimedOut(_)) => return Err(Failure::relayed(&late())),
+        Err(Unanswered::Unreachable(_)) => return Err(Failure::relayed(&unreachable())),
+        Err(Unanswered::TooLong) => return Err(Failure::relayed(&Status::internal(TOO_LONG))),
+    };
+    if !answer.is_taken() {
+        return Err(Failure::relayed_over_http(&answer));
     }
+    // A full success in either format, where what came back is in another one.
+    let full = if format == Format::Json { Bytes::from_static(b"{}") } else { Bytes::new() };
+    Ok(if answer.content_type == content_type { answer.body } else { full })
 }

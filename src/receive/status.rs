@@ -10,10 +10,14 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{Format, Refused};
+use crate::export::Answer;
 use crate::telemetry::metrics::Refusal;
 
 /// How long a sender is asked to wait; SDKs back off from there by themselves.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Of what a destination says about a relayed request, in characters: it travels in a header.
+const LONGEST_REASON: usize = 500;
 
 /// A request that is answered with an error.
 #[derive(Clone, Debug)]
@@ -86,6 +90,15 @@ impl Failure {
         }
     }
 
+    /// The sender has shown no token that is accepted.
+    pub(crate) fn unauthenticated() -> Self {
+        Self {
+            status: Status::unauthenticated("a bearer token that is accepted here is needed"),
+            http: StatusCode::UNAUTHORIZED,
+            refusal: Some(Refusal::Unauthenticated),
+        }
+    }
+
     /// There is nothing at the path.
     pub(crate) fn unknown(fault: impl Into<String>) -> Self {
         Self { status: Status::unimplemented(fault), http: StatusCode::NOT_FOUND, refusal: None }
@@ -148,6 +161,30 @@ impl Failure {
             | Code::DataLoss => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
+        Self { status, http, refusal: None }
+    }
+
+    /// The destination's own answer to a relayed request, where that went over HTTP: its status, reason and hint.
+    pub(crate) fn relayed_over_http(answer: &Answer) -> Self {
+        let code = match answer.status.as_u16() {
+            400 => Code::InvalidArgument,
+            401 => Code::Unauthenticated,
+            403 => Code::PermissionDenied,
+            404 | 405 | 415 => Code::Unimplemented,
+            413 => Code::ResourceExhausted,
+            429 | 502 | 503 | 504 => Code::Unavailable,
+            _ => Code::Internal,
+        };
+        let reason: String = answer.reason().chars().take(LONGEST_REASON).collect();
+        let status = match answer.retry_after {
+            Some(pause) if code == Code::Unavailable => {
+                Status::with_error_details(code, reason, ErrorDetails::with_retry_info(Some(pause)))
+            }
+            _ => Status::new(code, reason),
+        };
+        // A redirect, or a page for people, says to our sender only that there is no such destination.
+        let is_refusal = answer.status.is_client_error() || answer.status.is_server_error();
+        let http = if is_refusal { answer.status } else { StatusCode::INTERNAL_SERVER_ERROR };
         Self { status, http, refusal: None }
     }
 

@@ -70,6 +70,8 @@ pub struct Metrics {
     pub memory_limit: Gauge,
     /// `laggard_exporter_last_success_timestamp_seconds`
     pub last_success: Gauge,
+    /// `laggard_reload_failures_total`
+    pub reload_failures: Counter,
     /// `laggard_passthrough_requests_total`
     pub passthrough: Counters2<Signal, RelayOutcome>,
     recorder: PrometheusRecorder,
@@ -148,6 +150,10 @@ impl Metrics {
                 "laggard_exporter_last_success_timestamp_seconds",
                 "When the destination last acknowledged a batch, Unix time",
             ),
+            reload_failures: register.counter(
+                "laggard_reload_failures_total",
+                "Certificate, key or token files that were to be read again and could not be used",
+            ),
             passthrough: register.counters2(
                 "laggard_passthrough_requests_total",
                 "Requests of other signals that were relayed or refused",
@@ -174,14 +180,14 @@ impl Metrics {
         self.handle.render() + &self.decision_lateness.render() + &self.root_causes.render()
     }
 
-    /// Counts one failed export request under `code`, a gRPC code's name or `http_` and a status.
+    /// Counts one failed export request under `code`: a gRPC code's name, or `http_` and a status or `other`.
     pub fn export_failed(&self, code: &str) {
         Register(&self.recorder).failed_requests(code).increment(1);
     }
 }
 
-/// The codes that a failed gRPC request can end with.
-const EXPORT_CODES: [&str; 16] = [
+/// The codes that a failed request can end with: those of gRPC, and what a destination that speaks HTTP answers.
+const EXPORT_CODES: [&str; 27] = [
     "CANCELLED",
     "UNKNOWN",
     "INVALID_ARGUMENT",
@@ -198,6 +204,17 @@ const EXPORT_CODES: [&str; 16] = [
     "UNAVAILABLE",
     "DATA_LOSS",
     "UNAUTHENTICATED",
+    "http_400",
+    "http_401",
+    "http_403",
+    "http_404",
+    "http_413",
+    "http_429",
+    "http_500",
+    "http_502",
+    "http_503",
+    "http_504",
+    "http_other",
 ];
 
 /// Registers series with their help text.
@@ -329,7 +346,7 @@ mod tests {
     use super::*;
 
     /// Those of the process are read elsewhere.
-    const ALL: [&str; 32] = [
+    const ALL: [&str; 33] = [
         "laggard_receiver_accepted_spans_total",
         "laggard_receiver_refused_spans_total",
         "laggard_receiver_refused_requests_total",
@@ -356,6 +373,7 @@ mod tests {
         "laggard_used_bytes",
         "laggard_exporter_failed_requests_total",
         "laggard_exporter_last_success_timestamp_seconds",
+        "laggard_reload_failures_total",
         "laggard_passthrough_requests_total",
         "laggard_build_info",
         "laggard_memory_limit_bytes",

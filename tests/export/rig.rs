@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use laggard::config::{Export, Retry};
-use laggard::export::{self, Channel, Chunk, Queue};
+use laggard::export::{self, Channel, Chunk, Destination, Queue};
 use laggard::telemetry::metrics::{Class, Metrics};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
@@ -25,14 +25,15 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    pub(crate) fn new(channel: Channel, config: Export) -> Self {
+    pub(crate) fn new(destination: impl Into<Destination>, config: Export) -> Self {
         let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
         let queue = Arc::new(Queue::new(64 << 20, Arc::clone(&metrics)));
         let (drain, drained) = oneshot::channel();
         let mut running = JoinSet::new();
+        let destination = destination.into();
         running.spawn(export::run(
             Arc::clone(&queue),
-            channel,
+            destination,
             config,
             Arc::clone(&metrics),
             Arc::new(|| NOW),

@@ -15,11 +15,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use laggard::otlp::codec::Body;
 use laggard::otlp::services::opentelemetry::proto::collector::trace::v1::trace_service_client::TraceServiceClient;
 use laggard::otlp::wire::{put_bytes, put_fixed64, put_uint};
+use laggard::receive::auth::Tokens;
 use laggard::receive::connection::Patience;
+use laggard::receive::cors::Origins;
 use laggard::receive::passthrough::Relay;
+use laggard::receive::tls::ServerTls;
 use laggard::receive::{Accept, Intake, Refused, grpc, http as otlp_http};
 use laggard::telemetry::metrics::Metrics;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -36,11 +39,22 @@ pub(crate) struct Setup {
     pub(crate) max_in_flight: u64,
     pub(crate) patience: Patience,
     pub(crate) relay: Option<Box<dyn FnOnce(Arc<Metrics>) -> Relay>>,
+    pub(crate) tls: Option<ServerTls>,
+    pub(crate) tokens: Option<Tokens>,
+    pub(crate) origins: Option<Origins>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { max_request_size: 1 << 20, max_in_flight: 4 << 20, patience: Patience::default(), relay: None }
+        Self {
+            max_request_size: 1 << 20,
+            max_in_flight: 4 << 20,
+            patience: Patience::default(),
+            relay: None,
+            tls: None,
+            tokens: None,
+            origins: None,
+        }
     }
 }
 
@@ -78,7 +92,10 @@ impl Receiver {
             }
         });
         let mut intake = Intake::new(accept, setup.max_request_size, setup.max_in_flight, metrics.clone())
-            .with_patience(setup.patience);
+            .with_patience(setup.patience)
+            .with_tls(setup.tls)
+            .with_tokens(setup.tokens)
+            .with_origins(setup.origins);
         if let Some(relay) = setup.relay {
             intake = intake.with_relay(relay(metrics.clone()));
         }
@@ -243,7 +260,7 @@ pub(crate) async fn post(receiver: &Receiver, path: &str, headers: &[(&str, &str
 
 /// One request and its answer.
 pub(crate) async fn exchange(
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
@@ -263,7 +280,7 @@ pub(crate) async fn exchange(
     read_answer(stream).await
 }
 
-pub(crate) async fn read_answer(stream: &mut TcpStream) -> Answer {
+pub(crate) async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.expect("an answer"));

@@ -241,6 +241,20 @@ async fn r22_a6_damaged_compression_is_400_and_several_members_are_read() {
 }
 
 #[tokio::test]
+async fn a5_a_zstd_frame_cannot_ask_for_more_memory_than_senders_need() {
+    let receiver = Receiver::start(Setup::default()).await;
+    for (window_log, status) in [(23, 200), (25, 200), (26, 400), (30, 400)] {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).expect("in memory");
+        encoder.window_log(window_log).expect("a window");
+        std::io::Write::write_all(&mut encoder, &request(&[span(1)])).expect("in memory");
+        let headers = [PROTOBUF_TYPE, ("content-encoding", "zstd")];
+        let answer = post(&receiver, "/v1/traces", &headers, &encoder.finish().expect("in memory")).await;
+        assert_eq!(answer.status, status, "2^{window_log}");
+    }
+    receiver.finish().await;
+}
+
+#[tokio::test]
 async fn a7_an_unknown_encoding_is_not_read_as_plain() {
     let receiver = Receiver::start(Setup::default()).await;
     let headers = [JSON_TYPE, ("content-encoding", "br")];

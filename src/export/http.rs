@@ -1,0 +1,245 @@
+//! OTLP/HTTP towards the destination: one request with a protobuf or JSON body, and its bounded answer.
+//!
+//! Redirects are not followed: the headers that authenticate us are meant for the destination alone.
+
+mod answer;
+
+use std::error::Error;
+use std::fmt;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::timeout;
+
+pub use answer::Answer;
+pub(super) use answer::judge;
+
+use super::channel::{self, ChannelError};
+use super::connect::{Connector, Versions};
+use super::renewed::Renewed;
+use super::tls::ClientTls;
+use super::{UnixClock, guard};
+use crate::config::{Compression, Export};
+
+/// Of a refusal only the reason is read.
+const LONGEST_REFUSAL: usize = 64 << 10;
+/// The head of an answer.
+const LONGEST_HEAD: usize = 64 << 10;
+/// Idle connections are closed before most load balancers would do so in the middle of a request.
+const IDLE: Duration = Duration::from_secs(30);
+/// Silence on an HTTP/2 connection with open requests after which it is probed, and then given up.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Posts to the destination; cheap to clone, the clones share their connections.
+#[derive(Clone)]
+pub struct HttpClient {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    connections: Renewed<legacy::Client<Connector, Full<Bytes>>>,
+    base: String,
+    headers: HeaderMap,
+    compression: Compression,
+    timeout: Duration,
+    now: UnixClock,
+    tls: Option<ClientTls>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// No connection, or one that ended before the answer did.
+    #[error("the destination cannot be reached: {0}")]
+    Unreachable(String),
+    /// Nothing came within `export.timeout`.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// The request was taken, but what came with it is longer than 4 MiB.
+    #[error("the answer is longer than 4 MiB")]
+    TooLong,
+}
+
+/// A client of the destination of `config`; connects when it is first used. `now` dates a `Retry-After`.
+///
+/// # Errors
+/// [`ChannelError`] for a configuration that can never work.
+pub(super) fn client(config: &Export, now: UnixClock) -> Result<HttpClient, ChannelError> {
+    let tls = channel::tls(config, &channel::endpoint(config)?)?;
+    let base = config.endpoint.trim_end_matches('/').to_owned();
+    let connector = Connector::new(tls.clone(), Versions::All, config.timeout);
+    let connect = move || {
+        legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .http1_max_buf_size(LONGEST_HEAD)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .http2_keep_alive_timeout(KEEP_ALIVE)
+            .build(connector.clone())
+    };
+    Ok(HttpClient {
+        shared: Arc::new(Shared {
+            connections: Renewed::new(connect),
+            base,
+            headers: channel::headers(config)?,
+            compression: channel::compression(config),
+            timeout: config.timeout,
+            now,
+            tls,
+        }),
+    })
+}
+
+impl HttpClient {
+    /// Posts `body`, of `content_type`, to `path` below the base URL, and reads the answer.
+    ///
+    /// # Errors
+    /// When there is no answer; every status is one.
+    pub async fn post(
+        &self,
+        path: &str,
+        content_type: &'static str,
+        body: Bytes,
+    ) -> Result<Answer, Unanswered> {
+        let shared = &self.shared;
+        let answer = timeout(shared.timeout, self.exchange(path, content_type, body)).await;
+        answer.unwrap_or_else(|_| {
+            shared.connections.drop_if_older_than(shared.timeout);
+            Err(Unanswered::TimedOut(shared.timeout))
+        })
+    }
+
+    /// What TLS is made of, where it is spoken.
+    pub(super) fn tls(&self) -> Option<&ClientTls> {
+        self.shared.tls.as_ref()
+    }
+
+    async fn exchange(
+        &self,
+        path: &str,
+        content_type: &'static str,
+        body: Bytes,
+    ) -> Result<Answer, Unanswered> {
+        let request = self.request(path, content_type, body)?;
+        let response = self.shared.connections.get().request(request).await;
+        let response = response.map_err(|error| Unanswered::Unreachable(chain(&error)))?;
+        let (head, body) = response.into_parts();
+        let body = self::body(head.status, body).await?;
+        Ok(Answer::new(&Response::from_parts(head, body), (self.shared.now)()))
+    }
+
+    fn request(
+        &self,
+        path: &str,
+        content_type: &'static str,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, Unanswered> {
+        let uri: Uri = format!("{}{path}", self.shared.base)
+            .parse()
+            .map_err(|error: http::uri::InvalidUri| Unanswered::Unreachable(error.to_string()))?;
+        let (encoding, body) = compressed(self.shared.compression, body);
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.extend(self.shared.headers.clone());
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(channel::USER_AGENT));
+        if let Some(encoding) = encoding {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+        }
+        Ok(request)
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient").finish_non_exhaustive()
+    }
+}
+
+/// `body` as it travels, and the name of its encoding.
+fn compressed(compression: Compression, body: Bytes) -> (Option<&'static str>, Bytes) {
+    let compressed = match compression {
+        Compression::None | Compression::Auto => return (None, body),
+        Compression::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(&body).and_then(|()| encoder.finish()).map(|out| ("gzip", out))
+        }
+        Compression::Zstd => zstd::bulk::compress(&body, 1).map(|out| ("zstd", out)),
+    };
+    match compressed {
+        Ok((name, out)) => (Some(name), out.into()),
+        // Writing to memory does not fail; if it did, the plain body would be right too.
+        Err(_) => (None, body),
+    }
+}
+
+/// Reads the body of an answer as far as it says something.
+async fn body(status: StatusCode, mut body: Incoming) -> Result<Bytes, Unanswered> {
+    let limit = if status.is_success() { guard::LONGEST_ANSWER } else { LONGEST_REFUSAL };
+    let mut read = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = match frame {
+            Ok(frame) => frame,
+            // The status is known, and what it means does not depend on the rest.
+            Err(_) if !status.is_success() => break,
+            Err(error) => return Err(Unanswered::Unreachable(chain(&error))),
+        };
+        let Some(data) = frame.data_ref() else { continue };
+        if read.len() + data.len() > limit {
+            if status.is_success() {
+                return Err(Unanswered::TooLong);
+            }
+            break;
+        }
+        read.extend_from_slice(data);
+    }
+    Ok(read.into())
+}
+
+/// An error with what is behind it, on one line.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn bodies_are_compressed_as_configured() {
+        let body = Bytes::from(vec![b'x'; 10_000]);
+        assert_eq!(compressed(Compression::None, body.clone()), (None, body.clone()));
+        let (name, gzip) = compressed(Compression::Gzip, body.clone());
+        let mut plain = Vec::new();
+        flate2::bufread::MultiGzDecoder::new(&gzip[..]).read_to_end(&mut plain).expect("gzip");
+        assert_eq!((name, &plain[..], gzip.len() < 200), (Some("gzip"), &body[..], true));
+        let (name, zstd) = compressed(Compression::Zstd, body.clone());
+        let plain = zstd::bulk::decompress(&zstd, 10_000).expect("zstd");
+        assert_eq!((name, &plain[..], zstd.len() < 200), (Some("zstd"), &body[..], true));
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes() {
+        let error = anyhow::anyhow!("refused").context("tcp connect error").context("client error");
+        assert_eq!(chain(error.as_ref()), "client error: tcp connect error: refused");
+    }
+}
