@@ -189,8 +189,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn answer(message: &str) -> Option<Answer> {
-        Some(Answer { code: "UNAVAILABLE", message: message.to_owned() })
+    fn answer(message: &str) -> Answer {
+        Answer { code: "UNAVAILABLE", message: message.to_owned() }
     }
 
     #[test]
@@ -198,11 +198,17 @@ mod tests {
         let (mut state, start) = (State::default(), Instant::now());
         let line = |spans, reason, answer| Some(Line { spans, reason, answer });
         let expired = DropReason::RetryExpired;
-        assert_eq!(state.lost(90, expired, answer("one"), start), line(90, expired, answer("one")));
-        assert_eq!(state.lost(200, expired, answer("two"), start), None);
+        assert_eq!(
+            state.lost(90, expired, Some(answer("one")), start),
+            line(90, expired, Some(answer("one")))
+        );
+        assert_eq!(state.lost(200, expired, Some(answer("two")), start), None);
         assert_eq!(state.lost(7, DropReason::QueueFull, None, start), line(7, DropReason::QueueFull, None));
-        assert_eq!(state.lost(160, expired, answer("three"), start + 59 * SECOND), None);
-        assert_eq!(state.lost(4, expired, answer("4"), start + 60 * SECOND), line(364, expired, answer("4")));
+        assert_eq!(state.lost(160, expired, Some(answer("three")), start + 59 * SECOND), None);
+        assert_eq!(
+            state.lost(4, expired, Some(answer("4")), start + 60 * SECOND),
+            line(364, expired, Some(answer("4")))
+        );
     }
 
     #[test]
@@ -211,13 +217,13 @@ mod tests {
         assert_eq!(state.unsaid(start), []);
         for (spans, reason) in [(1, DropReason::QueueFull), (2, DropReason::Rejected)] {
             state.lost(10, reason, None, start).expect("the first is said at once");
-            state.lost(spans, reason, answer("no"), start + SECOND);
+            state.lost(spans, reason, Some(answer("no")), start + SECOND);
         }
         assert_eq!(state.unsaid(start + 59 * SECOND), []);
         let lines = [(1, DropReason::QueueFull), (2, DropReason::Rejected)].map(|(spans, reason)| Line {
             spans,
             reason,
-            answer: answer("no"),
+            answer: Some(answer("no")),
         });
         assert_eq!(state.unsaid(start + 60 * SECOND), lines);
         assert_eq!(state.unsaid(start + 200 * SECOND), []);
