@@ -182,7 +182,7 @@ mod tests {
     use crate::telemetry::metrics::Metrics;
 
     fn pages(readiness: Arc<Readiness>) -> Router {
-        let metrics = Metrics::new().expect("fixed buckets");
+        let metrics = Metrics::default();
         router(Arc::new(move || metrics.render()), readiness, Arc::new(pages::testing::pipeline()))
     }
 
@@ -238,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn questions_are_answered_in_json() {
-        let metrics = Metrics::new().expect("fixed buckets");
+        let metrics = Metrics::default();
         let (pipeline, slow) = pages::testing::pipeline_with_a_slow_trace();
         let router = router(Arc::new(move || metrics.render()), Arc::default(), Arc::new(pipeline));
 

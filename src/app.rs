@@ -96,7 +96,7 @@ impl App {
             http: start::address(&http)?,
             admin: start::address(&admin)?,
         };
-        let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
+        let metrics = Arc::new(Metrics::default());
         metrics.memory_limit.set(budgets.memory_limit as f64);
         let limits = Limits { held: budgets.held, baseline: budgets.baseline, tables: budgets.tables };
         let pipeline = Arc::new(Pipeline::new(&config, limits, start::shards(), Arc::clone(&metrics)));

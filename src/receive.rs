@@ -314,7 +314,7 @@ mod tests {
                 Ok(())
             }
         });
-        let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
+        let metrics = Arc::new(Metrics::default());
         let intake = Intake::new(accept, 1_000, 1_000, metrics.clone());
         let take = || {
             let mut permit = intake.admit()?;

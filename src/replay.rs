@@ -44,7 +44,7 @@ pub fn run(
         }
         None => out,
     };
-    let mut replay = Replay::new(&config)?;
+    let mut replay = Replay::new(&config);
     for path in &args.warm {
         replay.warm(path)?;
     }
@@ -116,12 +116,12 @@ impl Clock {
 type Print<'a> = &'a mut dyn FnMut(&Pipeline, Outgoing);
 
 impl Replay {
-    fn new(config: &Config) -> Result<Self, Failure> {
+    fn new(config: &Config) -> Self {
         let memory_limit = memory::limit(&config.memory_limit, memory::cgroup_limit(Path::new("/")));
         let (budgets, _) = memory::Budgets::divide(config, memory_limit);
-        let metrics = Arc::new(Metrics::new().map_err(anyhow::Error::from)?);
+        let metrics = Arc::new(Metrics::default());
         let limits = Limits { held: budgets.held, baseline: budgets.baseline, tables: budgets.tables };
-        Ok(Self {
+        Self {
             // One shard: all traces are decided in the order in which they became due.
             pipeline: Pipeline::new(config, limits, 1, Arc::clone(&metrics)),
             metrics,
@@ -129,7 +129,7 @@ impl Replay {
             batch: Batch::default(),
             clock: Clock::default(),
             summary: Summary::default(),
-        })
+        }
     }
 
     /// Teaches what is normal.

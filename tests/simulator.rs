@@ -14,7 +14,7 @@ use laggard::telemetry::metrics::Metrics;
 const CASES: u64 = 3;
 
 fn judge(scenario: Scenario) -> Tally {
-    let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
+    let metrics = Arc::new(Metrics::default());
     let mut tally = Tally::default();
     for seed in 0..CASES {
         let case = Case::random(scenario, seed).expect("the scenario fits into one of many systems");
@@ -40,14 +40,14 @@ fn what_a_fault_adds_is_found_in_every_category_and_laid_to_the_right_service() 
 
 #[test]
 fn the_same_seed_gives_the_same_verdicts() {
-    let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
+    let metrics = Arc::new(Metrics::default());
     let case = || Case::random(Scenario::NetworkQueue, 7).expect("it fits");
     assert_eq!(case().judge(&metrics), case().judge(&metrics));
 }
 
 #[test]
 fn a_fault_in_one_instance_leaves_requests_to_the_others_as_they_were() {
-    let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
+    let metrics = Arc::new(Metrics::default());
     let sick = (0..20)
         .find_map(|seed| Case::random(Scenario::OwnTime, seed).filter(|case| case.fault.replica.is_some()));
     let judged = sick.expect("some fault is in one instance").judge(&metrics);

@@ -158,7 +158,7 @@ pub(super) mod testing {
     pub(in crate::admin) fn pipeline() -> Pipeline {
         let mut config = Config::default();
         config.sample.healthy = 0.5;
-        let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
+        let metrics = Arc::new(Metrics::default());
         Pipeline::new(&config, Limits { held: 1 << 30, baseline: 1 << 20, tables: 1 << 20 }, 1, metrics)
     }
 

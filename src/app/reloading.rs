@@ -78,7 +78,7 @@ mod tests {
         let wrong = || Err(FileError::new("a.file", "must not be empty"));
         let answers = [Ok(false), wrong(), wrong(), Ok(true), Ok(false)];
         let source = Arc::new(Source(Mutex::new(answers.into_iter().rev().collect())));
-        let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
+        let metrics = Arc::new(Metrics::default());
         let reloading = Reloading::of([Arc::clone(&source) as Arc<dyn Reload>], Arc::clone(&metrics));
         let second = Duration::from_secs(1);
         reloading.keep(second, tokio::time::sleep(4 * second + second / 2)).await;

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::thread::available_parallelism;
 
-use metrics_exporter_prometheus::BuildError;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,9 +29,6 @@ pub enum StartError {
     /// A bound socket has no address.
     #[error("a bound socket has no address: {0}")]
     Address(std::io::Error),
-    /// The metrics page cannot be built.
-    #[error("metrics: {0}")]
-    Metrics(BuildError),
     /// The destination is no destination.
     #[error("{0}")]
     Destination(ChannelError),

@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn each_figure_is_read_from_its_own_series() {
-        let metrics = Metrics::new().expect("fixed buckets");
+        let metrics = Metrics::default();
         metrics.traces.add(Decided::Slow, 1);
         metrics.traces.add(Decided::Healthy, 20);
         metrics.traces.add(Decided::Learning, 300);

@@ -26,7 +26,7 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new(destination: impl Into<Destination>, config: Export) -> Self {
-        let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
+        let metrics = Arc::new(Metrics::default());
         let queue = Arc::new(Queue::new(64 << 20, Arc::clone(&metrics)));
         let (drain, drained) = oneshot::channel();
         let mut running = JoinSet::new();

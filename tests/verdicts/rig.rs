@@ -43,7 +43,7 @@ impl Sidecar {
         config.slow.threshold = Threshold::Fixed(Duration::from_millis(THRESHOLD));
         let mut limits = Limits { held: 64 << 20, baseline: 16 << 20, tables: 64 << 20 };
         change(&mut config, &mut limits);
-        let metrics = Arc::new(Metrics::new().expect("fixed buckets"));
+        let metrics = Arc::new(Metrics::default());
         let pipeline = Pipeline::new(&config, limits, 1, Arc::clone(&metrics));
         Self { pipeline, metrics, now: EPOCH, traces: 0, accepted: 0, delivered: 0 }
     }
