@@ -2,6 +2,7 @@
 
 mod batch;
 mod channel;
+mod compress;
 mod connect;
 mod guard;
 mod http;

@@ -6,7 +6,6 @@ mod answer;
 
 use std::error::Error;
 use std::fmt;
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ pub use answer::Answer;
 pub(super) use answer::judge;
 
 use super::channel::{self, ChannelError};
+use super::compress::compressed;
 use super::connect::{Connector, Versions};
 use super::renewed::Renewed;
 use super::tls::ClientTls;
@@ -145,7 +145,7 @@ impl HttpClient {
         let uri: Uri = format!("{}{path}", self.shared.base)
             .parse()
             .map_err(|error: http::uri::InvalidUri| Unanswered::Unreachable(error.to_string()))?;
-        let (encoding, body) = compressed(self.shared.compression, body);
+        let (encoding, body) = compressed(body, self.shared.compression);
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
@@ -163,23 +163,6 @@ impl HttpClient {
 impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpClient").finish_non_exhaustive()
-    }
-}
-
-/// `body` as it travels, and the name of its encoding.
-fn compressed(compression: Compression, body: Bytes) -> (Option<&'static str>, Bytes) {
-    let compressed = match compression {
-        Compression::None | Compression::Auto => return (None, body),
-        Compression::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            encoder.write_all(&body).and_then(|()| encoder.finish()).map(|out| ("gzip", out))
-        }
-        Compression::Zstd => zstd::bulk::compress(&body, 1).map(|out| ("zstd", out)),
-    };
-    match compressed {
-        Ok((name, out)) => (Some(name), out.into()),
-        // Writing to memory does not fail; if it did, the plain body would be right too.
-        Err(_) => (None, body),
     }
 }
 
@@ -220,22 +203,7 @@ pub(super) fn chain(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
-
-    #[test]
-    fn bodies_are_compressed_as_configured() {
-        let body = Bytes::from(vec![b'x'; 10_000]);
-        assert_eq!(compressed(Compression::None, body.clone()), (None, body.clone()));
-        let (name, gzip) = compressed(Compression::Gzip, body.clone());
-        let mut plain = Vec::new();
-        flate2::bufread::MultiGzDecoder::new(&gzip[..]).read_to_end(&mut plain).expect("gzip");
-        assert_eq!((name, &plain[..], gzip.len() < 200), (Some("gzip"), &body[..], true));
-        let (name, zstd) = compressed(Compression::Zstd, body.clone());
-        let plain = zstd::bulk::decompress(&zstd, 10_000).expect("zstd");
-        assert_eq!((name, &plain[..], zstd.len() < 200), (Some("zstd"), &body[..], true));
-    }
 
     #[test]
     fn an_error_is_told_with_its_causes() {

@@ -5,25 +5,21 @@
 //! an empty message, and the channel puts this one in its place.
 
 use std::convert::Infallible;
-use std::io::{self, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use flate2::write::GzEncoder;
 use http::{HeaderName, HeaderValue, Request};
 use http_body::Frame;
 use tonic::body::Body;
 
+use super::compress::compressed;
 use crate::config::Compression;
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// One byte that says whether the message is compressed, four for its length.
 const PREFIX: usize = 5;
-
-/// The usual one.
-const ZSTD_LEVEL: i32 = zstd::DEFAULT_COMPRESSION_LEVEL;
 
 /// A message, compressed where it is to be.
 #[derive(Clone, Debug)]
@@ -33,19 +29,10 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// `content`, encoded by `compression`; as it is where the compressor finds no memory.
+    /// `content`, encoded by `compression`.
     pub(super) fn new(content: &Bytes, compression: Compression) -> Self {
-        let (compressed, encoding) = match compression {
-            Compression::Gzip => (gzip(content), "gzip"),
-            Compression::Zstd => (zstd::stream::encode_all(content.as_ref(), ZSTD_LEVEL), "zstd"),
-            Compression::None | Compression::Auto => {
-                return Self { content: content.clone(), encoding: None };
-            }
-        };
-        match compressed {
-            Ok(compressed) => Self { content: Bytes::from(compressed), encoding: Some(encoding) },
-            Err(_) => Self { content: content.clone(), encoding: None },
-        }
+        let (encoding, content) = compressed(content.clone(), compression);
+        Self { content, encoding }
     }
 
     /// A request that carries it to [`Message::put_into`].
@@ -74,12 +61,6 @@ impl Message {
             content: Some(self.content).filter(|content| !content.is_empty()),
         }
     }
-}
-
-fn gzip(content: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(content)?;
-    encoder.finish()
 }
 
 /// The body of a request with one message.
