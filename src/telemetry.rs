@@ -5,4 +5,5 @@ pub mod lateness;
 pub mod log;
 pub mod metrics;
 pub mod process;
+pub(crate) mod repeated;
 pub mod root_causes;

@@ -2,15 +2,13 @@
 //! each line tells what was lost since the one before it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::losses::Losses;
 use crate::telemetry::metrics::{DropReason, Labels as _};
+use crate::telemetry::repeated::Repeated;
 
-/// One line a minute of each kind.
-const EVERY: Duration = Duration::from_mins(1);
 /// Of what the destination says, in characters.
 const LONGEST_MESSAGE: usize = 500;
 
@@ -153,31 +151,6 @@ impl Line {
     }
 }
 
-/// What may come thousands of times a second: said at once, and then once a minute with a count.
-#[derive(Debug, Default)]
-struct Repeated {
-    last: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Repeated {
-    /// Counts `count` more at `now`. When it is time for a line, returns how many it stands for, these included.
-    fn note(&mut self, count: u64, now: Instant) -> Option<u64> {
-        self.unsaid = self.unsaid.saturating_add(count);
-        self.take_due(now)
-    }
-
-    /// When there is something to say and it is time for a line, returns how many it stands for.
-    fn take_due(&mut self, now: Instant) -> Option<u64> {
-        let is_early = self.last.is_some_and(|last| now.saturating_duration_since(last) < EVERY);
-        if is_early || self.unsaid == 0 {
-            return None;
-        }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.unsaid))
-    }
-}
-
 /// Control characters are escaped, so that a destination cannot write lines of its own into the log.
 fn cut(message: &str) -> String {
     message.chars().take(LONGEST_MESSAGE).flat_map(char::escape_debug).collect()
@@ -185,6 +158,8 @@ fn cut(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);

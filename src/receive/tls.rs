@@ -18,6 +18,7 @@ use tokio_util::either::Either;
 use crate::config::ReceiverTls;
 use crate::secrets::{FileError, Named, Reload, Reloaded, pem};
 use crate::telemetry::metrics::{Labels, Transport};
+use crate::telemetry::repeated::Repeated;
 
 const CERT_FILE: &str = "receive.tls.cert_file";
 const KEY_FILE: &str = "receive.tls.key_file";
@@ -25,9 +26,6 @@ const CLIENT_CA_FILE: &str = "receive.tls.client_ca_file";
 
 /// A handshake takes a few round trips; who takes longer holds a connection that others could use.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// However many peers fail.
-const BETWEEN_COMPLAINTS: Duration = Duration::from_mins(1);
 
 /// TLS for senders; cheap to clone, the clones share what was read.
 #[derive(Clone, Debug)]
@@ -58,7 +56,7 @@ impl ServerTls {
 
     /// For one of the ports.
     pub(crate) fn port(&self, transport: Transport) -> Port {
-        Port { tls: self.clone(), transport, complained: Arc::default() }
+        Port { tls: self.clone(), transport, failures: Arc::default() }
     }
 
     /// What is to be looked at now and then.
@@ -72,8 +70,8 @@ impl ServerTls {
 pub(crate) struct Port {
     tls: ServerTls,
     transport: Transport,
-    /// When a line was last written; their number would be the peers' to choose.
-    complained: Arc<Mutex<Option<Instant>>>,
+    /// Peers that failed: their number is theirs to choose.
+    failures: Arc<Mutex<Repeated>>,
 }
 
 impl Port {
@@ -84,11 +82,10 @@ impl Port {
             tracing::debug!(%error, "a connection ended before TLS was agreed on");
             return;
         }
-        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        if complained.is_none_or(|last| last.elapsed() >= BETWEEN_COMPLAINTS) {
-            *complained = Some(Instant::now());
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner).note(1, Instant::now());
+        if let Some(failures) = failures {
             let port = self.transport.as_str();
-            tracing::warn!(%error, port, "closed a connection that does not meet receive.tls; told once a minute");
+            tracing::warn!(%error, port, failures, "closed a connection that does not meet receive.tls");
         }
     }
 
