@@ -55,6 +55,16 @@ pub(crate) struct Server {
 
 type Answering = Box<dyn FnMut(&Received) -> Option<Response> + Send>;
 
+/// Towards a server that takes its time.
+fn over_http(endpoint: &str) -> Export {
+    Export {
+        endpoint: endpoint.to_owned(),
+        protocol: Protocol::HttpProtobuf,
+        timeout: Duration::from_mins(1),
+        ..config()
+    }
+}
+
 impl Server {
     /// `None` never answers.
     async fn start(answering: impl FnMut(&Received) -> Option<Response> + Send + 'static) -> Self {
@@ -100,12 +110,7 @@ impl Server {
     }
 
     fn config(&self) -> Export {
-        Export {
-            endpoint: self.endpoint.clone(),
-            protocol: Protocol::HttpProtobuf,
-            timeout: Duration::from_mins(1),
-            ..config()
-        }
+        over_http(&self.endpoint)
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -296,11 +301,9 @@ async fn a_destination_that_is_away_or_silent_gets_everything_once_it_answers() 
     let address = listener.local_addr().expect("bound");
     let endpoint = format!("http://{address}");
     let config = Export {
-        endpoint: endpoint.clone(),
-        protocol: Protocol::HttpProtobuf,
         timeout: Duration::from_millis(200),
         batch: BatchLimits { timeout: Duration::ZERO, ..BatchLimits::default() },
-        ..config()
+        ..over_http(&endpoint)
     };
     drop(listener);
     let mut rig = rig(config);
@@ -328,13 +331,7 @@ async fn connections_that_are_closed_without_an_answer_are_made_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
     let address = listener.local_addr().expect("bound");
     let endpoint = format!("http://{address}");
-    let config = Export {
-        endpoint: endpoint.clone(),
-        protocol: Protocol::HttpProtobuf,
-        timeout: Duration::from_mins(1),
-        ..config()
-    };
-    let mut rig = rig(config);
+    let mut rig = rig(over_http(&endpoint));
     rig.push(chunk(0, 4, Class::Slow));
     for bytes in [0, 24, 200] {
         let (mut socket, _) = listener.accept().await.expect("connects");

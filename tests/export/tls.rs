@@ -12,7 +12,7 @@ use laggard::telemetry::metrics::Class;
 use super::backend::{Answer, Backend};
 use super::http::Server;
 use super::rig::{Rig, chunk, config};
-use super::tls::{Authority, Files, Front, Identity, server};
+use super::tls::{Authority, Files, Front, Identity, UnfitFiles, server};
 
 const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::HttpProtobuf];
 
@@ -204,18 +204,14 @@ async fn tls_is_not_given_up_where_the_destination_speaks_none() {
 
 #[test]
 fn files_that_cannot_be_used_are_named_with_their_key() {
-    let (authority, files) = (Authority::new(), Files::new());
-    let (ours, other) = (authority.issue("a.example"), authority.issue("a.example"));
-    let (cert, key) = (files.write("cert.pem", &ours.cert), files.write("key.pem", &ours.key));
-    let other_key = files.write("other.pem", &other.key);
-    let empty = files.write("empty.pem", "");
-    let none = std::path::PathBuf::new();
+    let UnfitFiles { cert, key, other_key, empty, absent, .. } = &UnfitFiles::new();
+    let none = &std::path::PathBuf::new();
     for (ca_file, cert_file, key_file, expected) in [
-        (&files.path("absent"), &none, &none, "export.tls.ca_file: cannot be read: "),
-        (&empty, &none, &none, "export.tls.ca_file: must hold PEM certificates"),
-        (&none, &empty, &key, "export.tls.cert_file: must hold PEM certificates"),
-        (&none, &cert, &empty, "export.tls.key_file: must hold a PEM private key"),
-        (&none, &cert, &other_key, "export.tls.key_file: must belong to export.tls.cert_file: "),
+        (absent, none, none, "export.tls.ca_file: cannot be read: "),
+        (empty, none, none, "export.tls.ca_file: must hold PEM certificates"),
+        (none, empty, key, "export.tls.cert_file: must hold PEM certificates"),
+        (none, cert, empty, "export.tls.key_file: must hold a PEM private key"),
+        (none, cert, other_key, "export.tls.key_file: must belong to export.tls.cert_file: "),
     ] {
         let tls = ExporterTls {
             ca_file: ca_file.clone(),

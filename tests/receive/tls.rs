@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::harness::*;
-use crate::tls::{Authority, Files};
+use crate::tls::{Authority, Files, UnfitFiles};
 
 /// Certificates of a receiver, and what its clients need.
 struct Secure {
@@ -260,19 +260,15 @@ async fn a_receiver_that_ends_waits_for_no_handshake() {
 
 #[test]
 fn files_that_cannot_be_used_are_named_with_their_key() {
-    let (authority, files) = (Authority::new(), Files::new());
-    let (ours, other) = (authority.issue("a.example"), authority.issue("a.example"));
-    let (cert, key) = (files.write("cert.pem", &ours.cert), files.write("key.pem", &ours.key));
-    let other_key = files.write("other.pem", &other.key);
-    let empty = files.write("empty.pem", "");
-    let none = std::path::PathBuf::new();
+    let UnfitFiles { cert, key, other_key, empty, absent, .. } = &UnfitFiles::new();
+    let none = &std::path::PathBuf::new();
     for (cert_file, key_file, client_ca_file, expected) in [
-        (&files.path("absent"), &key, &none, "receive.tls.cert_file: cannot be read: "),
-        (&cert, &files.path("absent"), &none, "receive.tls.key_file: cannot be read: "),
-        (&empty, &key, &none, "receive.tls.cert_file: must hold PEM certificates"),
-        (&cert, &empty, &none, "receive.tls.key_file: must hold a PEM private key"),
-        (&cert, &other_key, &none, "receive.tls.key_file: must belong to receive.tls.cert_file: "),
-        (&cert, &key, &empty, "receive.tls.client_ca_file: must hold PEM certificates"),
+        (absent, key, none, "receive.tls.cert_file: cannot be read: "),
+        (cert, absent, none, "receive.tls.key_file: cannot be read: "),
+        (empty, key, none, "receive.tls.cert_file: must hold PEM certificates"),
+        (cert, empty, none, "receive.tls.key_file: must hold a PEM private key"),
+        (cert, other_key, none, "receive.tls.key_file: must belong to receive.tls.cert_file: "),
+        (cert, key, empty, "receive.tls.client_ca_file: must hold PEM certificates"),
     ] {
         let config = ReceiverTls {
             cert_file: cert_file.clone(),

@@ -45,6 +45,32 @@ impl Authority {
     }
 }
 
+/// A certificate with its key, and files that cannot be used beside it.
+pub(crate) struct UnfitFiles {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+    /// Of another certificate with the same name.
+    pub(crate) other_key: PathBuf,
+    pub(crate) empty: PathBuf,
+    pub(crate) absent: PathBuf,
+    _files: Files,
+}
+
+impl UnfitFiles {
+    pub(crate) fn new() -> Self {
+        let (authority, files) = (Authority::new(), Files::new());
+        let (ours, other) = (authority.issue("a.example"), authority.issue("a.example"));
+        Self {
+            cert: files.write("cert.pem", &ours.cert),
+            key: files.write("key.pem", &ours.key),
+            other_key: files.write("other.pem", &other.key),
+            empty: files.write("empty.pem", ""),
+            absent: files.path("absent"),
+            _files: files,
+        }
+    }
+}
+
 /// A folder of files for configuration keys.
 pub(crate) struct Files(tempfile::TempDir);
 
