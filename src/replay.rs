@@ -4,6 +4,7 @@
 //! goes on where it ended, so neither the time between two recordings nor their order in it makes anything expire.
 
 mod recording;
+mod repeats;
 mod summary;
 
 use std::fs::File;
@@ -14,19 +15,22 @@ use std::time::Duration;
 
 use crate::cli::{Failure, ReplayArgs};
 use crate::compare::record::Record;
-use crate::config::{self, Config, memory};
+use crate::config::{self, Config, Threshold, memory};
 use crate::otlp::batch::Batch;
 use crate::otlp::{Nanos, json};
 use crate::pipeline::{Limits, Outgoing, Pipeline};
 use crate::telemetry::metrics::Metrics;
 use recording::Recording;
+use repeats::Repeats;
 use summary::Summary;
 
 /// Replays the files of `args`: a line for each slow trace to `--output` or `out`, the summary to `err`.
-/// `elapsed` tells the time since some moment that does not change.
+/// `elapsed` tells the time since some moment that does not change. A line that cannot be read is told on `err` and left
+/// out.
 ///
 /// # Errors
-/// A wrong configuration, input that cannot be read, output that cannot be written.
+/// A wrong configuration, input that cannot be read, output that cannot be written. Where lines were left out, that is an
+/// error at the very end.
 pub fn run(
     args: &ReplayArgs,
     env: &dyn Fn(&str) -> Option<String>,
@@ -36,6 +40,7 @@ pub fn run(
 ) -> Result<(), Failure> {
     let config = config::load_for_replay(args.config.as_deref(), env)?;
     refuse_to_overwrite_input(args)?;
+    args.warm.iter().chain(&args.files).try_for_each(|path| recording::must_exist(path))?;
     let mut file;
     let lines: &mut dyn Write = match &args.output {
         Some(path) => {
@@ -46,11 +51,11 @@ pub fn run(
     };
     let mut replay = Replay::new(&config);
     for path in &args.warm {
-        replay.warm(path)?;
+        replay.warm(path, err)?;
     }
     let began = elapsed();
     for path in &args.files {
-        replay.replay(path, lines)?;
+        replay.replay(path, lines, err)?;
     }
     replay.end(lines)?;
     let flushed = lines.flush();
@@ -58,8 +63,14 @@ pub fn run(
         Some(path) => not_written(path, &error),
         None => Failure::from(error),
     })?;
+    // Publishes how many routes are learned.
+    replay.pipeline.tick(replay.clock.now);
     replay.summary.write(&replay.metrics, elapsed().saturating_sub(began), err)?;
-    Ok(())
+    match replay.bad_lines {
+        0 => Ok(()),
+        1 => Err(Failure::Input("1 line cannot be read and was left out".to_owned())),
+        count => Err(Failure::Input(format!("{count} lines cannot be read and were left out"))),
+    }
 }
 
 /// Opening `--output` empties it, which must not happen to what is about to be read.
@@ -77,6 +88,9 @@ fn not_written(path: &Path, error: &io::Error) -> Failure {
     Failure::Other(format!("{} cannot be written: {error}", path.display()))
 }
 
+/// So many lines that cannot be read are told one by one; the rest is only counted.
+const BAD_LINES: u64 = 10;
+
 /// One pipeline with its clock.
 struct Replay {
     pipeline: Pipeline,
@@ -84,7 +98,9 @@ struct Replay {
     max_line: u64,
     batch: Batch,
     clock: Clock,
+    repeats: Repeats,
     summary: Summary,
+    bad_lines: u64,
 }
 
 /// Event time, made to run on from recording to recording.
@@ -128,14 +144,16 @@ impl Replay {
             max_line: config.receive.max_request_size,
             batch: Batch::default(),
             clock: Clock::default(),
-            summary: Summary::default(),
+            repeats: Repeats::default(),
+            summary: Summary::new(config.slow.threshold == Threshold::Learned),
+            bad_lines: 0,
         }
     }
 
     /// Teaches what is normal.
-    fn warm(&mut self, path: &Path) -> Result<(), Failure> {
+    fn warm(&mut self, path: &Path, err: &mut dyn Write) -> Result<(), Failure> {
         self.clock.begin_recording();
-        self.read(path, &mut |_, _| {})?;
+        self.read(path, &mut |_, _| {}, err)?;
         self.pipeline.decide_all(self.clock.now, &mut |_| {});
         self.pipeline.trust_learned(self.clock.now);
         self.pipeline.tick(self.clock.now);
@@ -143,16 +161,17 @@ impl Replay {
         Ok(())
     }
 
-    fn replay(&mut self, path: &Path, lines: &mut dyn Write) -> Result<(), Failure> {
+    fn replay(&mut self, path: &Path, lines: &mut dyn Write, err: &mut dyn Write) -> Result<(), Failure> {
         if self.summary.is_first_file() {
             self.clock.begin_recording();
         }
         let mut summary = std::mem::take(&mut self.summary);
         let mut failed = None;
-        let read = self.read(path, &mut |pipeline, outgoing| {
+        let mut deliver = |pipeline: &Pipeline, outgoing| {
             let printed = print(pipeline, outgoing, lines, &mut summary);
             failed = failed.take().or(printed.err());
-        });
+        };
+        let read = self.read(path, &mut deliver, err);
         summary.count_file(read?);
         self.summary = summary;
         failed.map_or(Ok(()), |error| Err(Failure::from(error)))
@@ -169,27 +188,57 @@ impl Replay {
     }
 
     /// Sends a recording through the pipeline. Returns what was read.
-    fn read(&mut self, path: &Path, print: Print<'_>) -> Result<summary::Read, Failure> {
+    fn read(&mut self, path: &Path, print: Print<'_>, err: &mut dyn Write) -> Result<summary::Read, Failure> {
         let mut recording = Recording::open(path, self.max_line)?;
         let mut counts = summary::Read::default();
-        while let Some(line) = recording.next_line()? {
-            let decoded = json::to_protobuf(line).map_err(|error| recording.wrong(&error))?;
-            self.batch.read(&decoded.request).map_err(|error| recording.wrong(&error))?;
-            counts.spans += self.batch.spans.len() as u64;
-            counts.refused += decoded.refused + self.batch.refused;
-            // One span with an absurd end would otherwise let everything learned expire.
-            let timed = || self.batch.spans.iter().filter(|span| span.head.has_credible_times());
-            let first = timed().map(|span| span.head.start).min();
-            let last = timed().map(|span| span.head.end).max();
-            let now = first.zip(last).map_or(self.clock.now, |(first, last)| self.clock.read(first, last));
-            let pipeline = &self.pipeline;
-            let mut deliver = |outgoing| print(pipeline, outgoing);
-            pipeline.decide_due(now, &mut deliver);
-            let taken = pipeline.accept(now, &self.batch, &decoded.request, &mut deliver);
-            // `refuse` asks senders to come again; a recording cannot, so what does not fit is lost and said so.
-            counts.no_room += if taken.is_err() { self.batch.spans.len() as u64 } else { 0 };
+        loop {
+            let taken = match recording.read_on() {
+                Ok(false) => return Ok(counts),
+                Ok(true) => self.take(recording.line(), &mut counts, print),
+                Err(sentence) => {
+                    self.complain(&sentence, err)?;
+                    continue;
+                }
+            };
+            if let Err(problem) = taken {
+                self.complain(&recording.wrong(&problem), err)?;
+            }
         }
-        Ok(counts)
+    }
+
+    /// Sends one request through the pipeline.
+    fn take(&mut self, line: &[u8], counts: &mut summary::Read, print: Print<'_>) -> Result<(), String> {
+        // It is all one line, of which the recording has the number.
+        let in_line = |error: json::JsonError| error.to_string().replace(" at line 1 column ", " at column ");
+        let decoded = json::to_protobuf(line).map_err(in_line)?;
+        self.batch.read(&decoded.request).map_err(|error| error.to_string())?;
+        counts.spans += self.batch.spans.len() as u64;
+        counts.refused += decoded.refused + self.batch.refused;
+        for span in &self.batch.spans {
+            counts.repeated += u64::from(self.repeats.is_repeated(&span.head));
+        }
+        // One span with an absurd end would otherwise let everything learned expire.
+        let timed = || self.batch.spans.iter().filter(|span| span.head.has_credible_times());
+        let first = timed().map(|span| span.head.start).min();
+        let last = timed().map(|span| span.head.end).max();
+        let now = first.zip(last).map_or(self.clock.now, |(first, last)| self.clock.read(first, last));
+        let pipeline = &self.pipeline;
+        let mut deliver = |outgoing| print(pipeline, outgoing);
+        pipeline.decide_due(now, &mut deliver);
+        let taken = pipeline.accept(now, &self.batch, &decoded.request, &mut deliver);
+        // `refuse` asks senders to come again; a recording cannot, so what does not fit is lost and said so.
+        counts.no_room += if taken.is_err() { self.batch.spans.len() as u64 } else { 0 };
+        Ok(())
+    }
+
+    /// Tells of a line that is left out.
+    fn complain(&mut self, sentence: &str, err: &mut dyn Write) -> io::Result<()> {
+        self.bad_lines += 1;
+        match self.bad_lines {
+            ..=BAD_LINES => writeln!(err, "laggard: {sentence}"),
+            count if count == BAD_LINES + 1 => writeln!(err, "laggard: further lines are only counted"),
+            _ => Ok(()),
+        }
     }
 }
 

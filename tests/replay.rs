@@ -1,7 +1,7 @@
 //! `laggard replay`, seen from outside: its lines, its summary, its time, and what it says of bad input.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
@@ -191,23 +191,79 @@ fn a_trace_in_many_requests_is_one_trace() {
 }
 
 #[test]
-fn unreadable_input_is_named_with_file_and_line_and_ends_with_65() {
+fn a_line_that_cannot_be_read_is_named_and_left_out_and_the_end_is_65() {
     let case = Case::new();
-    let bad = case.file("bad.jsonl", request(1, 0, 0, 30) + "\n{\"resourceSpans\": 7}\n");
-    let cut = case.file("cut.gz", [0x1f, 0x8b, 8, 0]);
-    for (path, sentence) in [
-        (&bad, "bad.jsonl line 2: not an OTLP/JSON trace request"),
-        (&cut, "cut.gz line 1: "),
-        (&Path::new("absent").to_owned(), "absent cannot be read: No such file"),
+    let warm = case.file("warm.jsonl", traffic(1, 60, 0, 30));
+    let slow = request(200, 0, 1_000, 400);
+    let cut = &request(201, 0, 2_000, 400)[..500];
+    let bad = case.file("bad.jsonl", format!("garbage\n{slow}\n{{\"resourceSpans\": 7}}\n{cut}"));
+    let output = case.replay(&[&"--warm", &warm, &bad]);
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(65), "{said}");
+    assert_eq!(lines(&output.stdout).len(), 1, "the slow trace between them");
+    for part in [
+        "bad.jsonl line 1: not an OTLP/JSON trace request: expected value at column 1\n",
+        "bad.jsonl line 3: not an OTLP/JSON trace request",
+        "bad.jsonl line 4: not an OTLP/JSON trace request",
+        "; it is the last one and may have been cut off\n",
+        "\n3 spans in ",
+        "traces: 1 kept (1 slow,",
+        "web GET /: 1 verdicts: db 1\n",
     ] {
-        let output = case.replay(&[path]);
-        let said = String::from_utf8(output.stderr).expect("text");
-        assert_eq!(output.status.code(), Some(65), "{said}");
-        assert!(
-            said.starts_with("laggard: ") && said.contains(sentence) && said.lines().count() == 1,
-            "{said}"
-        );
+        assert!(said.contains(part), "{part} is not in: {said}");
     }
+    assert!(said.ends_with("\nlaggard: 3 lines cannot be read and were left out\n"), "{said}");
+
+    let many = case.file("many.jsonl", "x\n".repeat(1000));
+    let said = String::from_utf8(case.replay(&[&many]).stderr).expect("text");
+    assert!(said.contains("many.jsonl line 10: ") && !said.contains("line 11: "), "{said}");
+    assert!(said.contains("laggard: 1000 lines cannot be read"), "{said}");
+}
+
+#[test]
+fn a_file_that_ends_too_early_is_named_and_one_that_is_absent_is_told_before_anything_else() {
+    let case = Case::new();
+    let good = case.file("good.jsonl", request(1, 0, 0, 30));
+    let cut = case.file("cut.gz", [0x1f, 0x8b, 8, 0]);
+    let output = case.replay(&[&cut, &good]);
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(65), "{said}");
+    assert!(said.contains("cut.gz line 1: ") && said.contains("\n3 spans in "), "{said}");
+    let output = case.replay(&[&good, &"absent"]);
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(65), "{said}");
+    assert!(said.starts_with("laggard: absent cannot be read: No such file"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn the_summary_tells_of_repeated_and_of_late_spans() {
+    let case = Case::new();
+    let warm = case.file("warm.jsonl", traffic(1, 60, 0, 30));
+    let (again, slow) = (request(300, 0, 0, 30), request(200, 0, 400, 400));
+    let later = traffic(400, 4, 0, 30).replace(&EPOCH.to_string()[..8], "17000001");
+    let fault = case.file("fault.jsonl", [&*again, &*again, &*slow, &*later, &*slow].join("\n"));
+    let (lines, said) = succeeded(case.replay(&[&"--warm", &warm, &fault]));
+    assert_eq!(lines.len(), 1, "{said}");
+    assert!(said.contains("\n6 spans came again, with a trace id and span id"), "{said}");
+    let late =
+        "\n3 spans came after their trace was decided, so no verdict saw them: 3 kept, 0 dropped with it\n";
+    assert!(said.contains(late), "{said}");
+    assert!(!said.contains("--warm"), "{said}");
+}
+
+#[test]
+fn what_was_learned_from_the_replayed_files_themselves_is_said() {
+    let case = Case::new();
+    let fault = case.file("fault.jsonl", traffic(1, 60, 0, 400));
+    let (lines, said) = succeeded(case.replay(&[&fault]));
+    assert!(lines.is_empty(), "all of it is slow, so all of it looks normal: {lines:?}");
+    let hint = "what is normal for 1 of 1 routes was learned from these files themselves, so what is slow in much of \
+                them is not seen; teach it with --warm FILE\n";
+    assert!(said.ends_with(hint), "{said}");
+    let fixed = case.file("config.yaml", "slow: {threshold: 300ms}\n");
+    let (lines, said) = succeeded(case.replay(&[&"--config", &fixed, &fault]));
+    assert!(lines.len() == 60 && !said.contains("--warm"), "{said}");
 }
 
 #[test]

@@ -15,37 +15,69 @@ pub(super) struct Recording {
     max_line: u64,
     line: Vec<u8>,
     number: u64,
+    is_over: bool,
 }
 
 impl Recording {
     pub(super) fn open(path: &Path, max_line: u64) -> Result<Self, Failure> {
         let text = input::open(path).map_err(|error| unreadable(path, &error))?;
-        Ok(Self { path: path.to_owned(), text, max_line, line: Vec::new(), number: 0 })
+        Ok(Self { path: path.to_owned(), text, max_line, line: Vec::new(), number: 0, is_over: false })
     }
 
-    /// The next line that is not blank; `None` at the end.
-    pub(super) fn next_line(&mut self) -> Result<Option<&[u8]>, Failure> {
-        loop {
+    /// Reads on to the next line that is not blank; false at the end.
+    ///
+    /// # Errors
+    /// What is wrong with a line. Where the file cannot be read any further, it ends there.
+    pub(super) fn read_on(&mut self) -> Result<bool, String> {
+        while !self.is_over {
             self.line.clear();
             self.number += 1;
             let mut line = (&mut *self.text).take(self.max_line.saturating_add(1));
-            let read = line.read_until(b'\n', &mut self.line);
-            match read {
-                Err(error) => return Err(self.wrong(&error)),
-                Ok(0) => return Ok(None),
+            match line.read_until(b'\n', &mut self.line) {
+                Err(error) => {
+                    self.is_over = true;
+                    return Err(self.wrong(&format!("{error}; nothing behind it can be read")));
+                }
+                Ok(0) => self.is_over = true,
                 Ok(length) if length as u64 > self.max_line => {
-                    let rule = format!("longer than receive.max_request_size, {} bytes", self.max_line);
-                    return Err(self.wrong(&rule));
+                    self.line.clear();
+                    let skipped = self.text.skip_until(b'\n');
+                    self.is_over = skipped.is_err();
+                    return Err(
+                        self.wrong(&format!("longer than receive.max_request_size, {} bytes", self.max_line))
+                    );
                 }
                 Ok(_) if self.line.trim_ascii().is_empty() => {}
-                Ok(_) => return Ok(Some(&self.line)),
+                Ok(_) => return Ok(true),
             }
         }
+        Ok(false)
+    }
+
+    /// The line read last.
+    pub(super) fn line(&self) -> &[u8] {
+        &self.line
     }
 
     /// What is wrong with the line read last.
-    pub(super) fn wrong(&self, problem: &dyn Display) -> Failure {
-        Failure::Input(format!("{} line {}: {problem}", self.path.display(), self.number))
+    pub(super) fn wrong(&self, problem: &dyn Display) -> String {
+        let place = format!("{} line {}", self.path.display(), self.number);
+        // Whatever writes recordings ends each line, unless it was stopped in the middle of one.
+        let is_cut = !self.line.is_empty() && !self.line.ends_with(b"\n");
+        let cut = if is_cut { "; it is the last one and may have been cut off" } else { "" };
+        format!("{place}: {problem}{cut}")
+    }
+}
+
+/// Nothing is replayed while one of the files is not there. What is wrong with its content is found by reading it.
+pub(super) fn must_exist(path: &Path) -> Result<(), Failure> {
+    if path.as_os_str() == "-" {
+        return Ok(());
+    }
+    match path.metadata() {
+        Ok(about) if about.is_dir() => Err(unreadable(path, &io::ErrorKind::IsADirectory.into())),
+        Ok(_) => Ok(()),
+        Err(error) => Err(unreadable(path, &error)),
     }
 }
 
