@@ -101,14 +101,14 @@ pub struct Reference {
     pub count: usize,
 }
 
-/// A service and the added time that could fall to it.
+/// A service and the added time that falls to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// Its `service.name`.
     pub service: String,
-    /// Milliseconds.
+    /// Milliseconds more than in the linked reference.
     pub delta_ms: f64,
-    /// 0..=1 of all positive scores.
+    /// `delta_ms` of what the entry span lasted longer than the reference's, 0..=1, as [`Culprit::share`].
     pub share: f64,
 }
 

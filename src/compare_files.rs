@@ -124,7 +124,6 @@ fn compare(
     let settings = Settings { slower: Slower::AsTold, minimum_share, threshold: 0 };
     let mut verdict = verdict_on(&analysis, &references, &findings, settings);
     let mut abstain = |reason: Reason, sentence: String| {
-        warnings.push(sentence.clone());
         verdict.outcome = Outcome::Inconclusive(reason);
         verdict.explanation = explain::shorten(sentence);
     };
@@ -174,7 +173,7 @@ fn references(fast: &[Found], slow: &Analysis<'_>) -> Result<References, Failure
 
 fn no_times(found: &Found) -> Failure {
     Failure::Input(format!(
-        "trace {}: its entry span ends before it starts, or has no start",
+        "trace {}: its entry span has no start, ends before it starts, or lasts more than 104 days",
         found.trace.id()
     ))
 }

@@ -306,7 +306,8 @@ fn what_cannot_be_compared_is_said_in_a_sentence_and_gives_no_verdict() {
             "SLOW is the faster one: it took 472 ms, FAST 1247 ms; are they swapped?",
         ),
     ] {
-        let output = check(&[fast, slow, &"--format", &"json"], 0, &[sentence]);
+        let output = check(&[fast, slow, &"--format", &"json"], 0, &[]);
+        assert!(output.stderr.is_empty(), "it is said once");
         let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!((&answer["verdict"], &answer["reason"]), (&json!("inconclusive"), &json!(reason)));
         assert_eq!(answer["explanation"], sentence);
@@ -321,8 +322,57 @@ fn a_trace_that_is_hardly_slower_has_no_culprit() {
     assert_eq!((&answer["verdict"], &answer["reason"]), (&json!("inconclusive"), &json!("not_slower")));
     assert_eq!(
         answer["explanation"],
-        "not slower than its references: this trace 482 ms, fast reference 472 ms"
+        "+10.0 ms is too little to ask why; less than +23.6 ms may be chance: this trace 482 ms, fast reference 472 ms"
     );
+    let answer = compare(&fast, &files.write("same.json", trace(3, 40).to_string()));
+    assert_eq!(
+        answer["explanation"],
+        "not slower than its references: this trace 472 ms, fast reference 472 ms"
+    );
+}
+
+/// A call of `web` to `db`, made so many times, 20 ms each.
+fn calls(number: u64, count: u64) -> Value {
+    let at = |ms: u64| (EPOCH + ms * 1_000_000).to_string();
+    let part = |service: &str, spans: Vec<Value>| {
+        json!({
+            "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]},
+            "scopeSpans": [{"spans": spans}],
+        })
+    };
+    let span = |id: u64, parent: u64, name: &str, kind: u64, start: u64, end: u64| {
+        let parent = if parent == 0 { String::new() } else { format!("{parent:016x}") };
+        json!({
+            "traceId": format!("{number:032x}"), "spanId": format!("{id:016x}"), "parentSpanId": parent, "name": name,
+            "kind": kind, "startTimeUnixNano": at(start), "endTimeUnixNano": at(end),
+        })
+    };
+    let mut web = vec![span(1, 0, "GET /", 2, 0, 20 * count + 10)];
+    web.extend((0..count).map(|n| span(10 + n, 1, "GET", 3, 5 + 20 * n, 25 + 20 * n)));
+    let stock = (0..count).map(|n| span(1000 + n, 10 + n, "GET /item", 2, 6 + 20 * n, 24 + 20 * n));
+    json!({ "resourceSpans": [part("web", web), part("stock", stock.collect())] })
+}
+
+#[test]
+fn time_of_more_calls_is_marked_in_the_table_as_that_of_who_made_them() {
+    let files = Files::new();
+    let fast = files.write("fast.json", calls(1, 1).to_string());
+    let slow = files.write("slow.json", calls(2, 21).to_string());
+    let answer = compare(&fast, &slow);
+    assert_eq!((&answer["service"], &answer["category"]), (&json!("web"), &json!("extra_calls")));
+    assert_eq!(answer["services"][0]["share"], answer["share"]);
+    assert_eq!(answer["candidates"][0]["share"], answer["share"], "one definition");
+    let text = String::from_utf8(laggard(&[&fast, &slow]).stdout).expect("text");
+    let expected = "\
+service   fast ms   slow ms   added ms    share
+web        10.000   410.000   +400.000   100.0% *
+stock      20.000    20.000     +0.000     0.0% *
+* 400.000 ms of calls that others answered count for web, which is to blame for them
+";
+    assert!(text.contains(expected), "{text}");
+    let page = page(&fast, &slow);
+    assert!(page.contains("<bdi>web</bdi> *</th>"), "{page}");
+    assert!(page.contains("* 400.000 ms of calls that others answered count for web"), "{page}");
 }
 
 #[test]

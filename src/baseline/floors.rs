@@ -8,6 +8,9 @@ use crate::otlp::Nanos;
 /// Below so many references a percentile says nothing yet.
 const ENOUGH: usize = 8;
 
+/// Of a few values, this part more than the highest may be chance.
+const MARGIN: u64 = 5;
+
 /// Nothing that is read from a file took longer, in nanoseconds: 104 days.
 const LONGEST: Nanos = 1 << 53;
 
@@ -139,7 +142,12 @@ impl Floor {
 /// What nearly all values do not exceed; of few values, with a margin: a fifth of it, at least a millisecond.
 fn floor(values: impl Iterator<Item = Nanos>, count: usize) -> Nanos {
     let high = high(values);
-    if count >= ENOUGH { high } else { high.saturating_add(absent_floor().max(high / 5)) }
+    if count >= ENOUGH { high } else { high.saturating_add(absent_floor().max(high / MARGIN)) }
+}
+
+/// What a path may exceed the highest of a few references by, in percent and at least in nanoseconds.
+pub(crate) fn margin() -> (u64, Nanos) {
+    (100 / MARGIN, absent_floor())
 }
 
 /// The 95th percentile, but never the highest of three and more: one trace alone, however odd, says nothing of what is

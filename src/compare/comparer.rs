@@ -217,7 +217,7 @@ fn named(evidence: &Evidence<'_>, blamed: &blame::Blamed, grounds: Grounds) -> O
         confidence: grounds.confidence(blamed.category),
         grounds: Box::new(grounds),
         delta_ms: added_ms(evidence, blamed),
-        share: ratio(added(evidence, blamed), evidence.added()),
+        share: ratio(evidence.added_by(blamed), evidence.added()),
         operation: place.operation,
         instance: culprit::instance(analysis, place.node),
         dependency: culprit::peer(analysis, blamed, row),
@@ -226,24 +226,18 @@ fn named(evidence: &Evidence<'_>, blamed: &blame::Blamed, grounds: Grounds) -> O
     })
 }
 
-/// Nanoseconds more than in the linked reference, at most what the entry span has more.
-fn added(evidence: &Evidence<'_>, blamed: &blame::Blamed) -> u64 {
-    u64::try_from(blamed.delta.max(0)).unwrap_or(u64::MAX).min(evidence.added())
-}
-
 fn added_ms(evidence: &Evidence<'_>, blamed: &blame::Blamed) -> f64 {
-    added(evidence, blamed) as f64 / 1e6
+    evidence.added_by(blamed) as f64 / 1e6
 }
 
 fn candidates(evidence: &Evidence<'_>) -> Vec<Candidate> {
     let services = evidence.findings.services.iter().filter(|service| service.score > 0);
-    let total = services.clone().map(|service| evidence.rank(service)).sum();
     services
         .take(CANDIDATES)
         .map(|service| Candidate {
             service: service.name.clone(),
             delta_ms: added_ms(evidence, service),
-            share: ratio(evidence.rank(service), total),
+            share: ratio(evidence.added_by(service), evidence.added()),
         })
         .collect()
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::blame::Blamed;
 use super::judge::Evidence;
 use super::{Category, Culprit, Reason};
+use crate::baseline::floors;
 
 /// No sentence is longer, in bytes.
 pub(crate) const LONGEST: usize = 250;
@@ -56,14 +57,19 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, reason: Reason) -> String {
     let totals = format!("this trace {}, fast reference {}", time(slow), time(fast));
     let mut top = evidence.findings.services.iter().filter(|service| service.score > 0);
     let name = |service: Option<&Blamed>| service.map_or("nobody".to_owned(), |service| quote(&service.name));
-    let added = |service: Option<&Blamed>| time(service.map_or(0, |service| evidence.score(service)));
+    let added = |service: Option<&Blamed>| time(service.map_or(0, |service| evidence.added_by(service)));
     let (first, second) = (top.next(), top.next());
     shorten(match reason {
-        Reason::NotSlower => format!("not slower than its references: {totals}"),
+        Reason::NotSlower => format!("{}: {totals}", not_slower(evidence)),
         Reason::AsyncOnly => format!("only work that nobody waited for is slower: {totals}"),
         Reason::IncompleteTrace => {
             let percent = evidence.completeness() * 100.0;
-            format!("spans are missing where it matters ({percent:.0}% are there): {totals}")
+            let missing = if has_untimed(evidence) {
+                "spans that end before they start, or have no credible times, are left out where it matters"
+            } else {
+                "spans are missing where it matters"
+            };
+            format!("{missing} ({percent:.0}% are there): {totals}")
         }
         Reason::ClockSkew => {
             let skew = time(evidence.analysis.tree.skew);
@@ -78,8 +84,46 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, reason: Reason) -> String {
             let [(one, of_one), (other, of_other)] = both;
             format!("{one} (+{of_one}) and {other} (+{of_other}) explain it equally: {totals}")
         }
+        _ if first.is_none() => format!("{}: {totals}", nobody_grew(evidence)),
         _ => format!("no service explains most of it, {} most with +{}: {totals}", name(first), added(first)),
     })
+}
+
+/// How far from slower it is, where no service is looked for.
+fn not_slower(evidence: &Evidence<'_>) -> String {
+    let fast = evidence.references.linked.ledger.duration;
+    match evidence.added() {
+        0 => "not slower than its references".to_owned(),
+        added if added <= evidence.least_added(fast) => format!(
+            "+{} is too little to ask why; less than +{} may be chance",
+            time(added),
+            time(evidence.least_added(fast))
+        ),
+        added => {
+            let usual = time(evidence.references.floors.duration);
+            format!("+{}, but up to {usual} is usual among its references", time(added))
+        }
+    }
+}
+
+/// No service took longer than is normal for it; how much is normal, where that is a margin and not a percentile.
+fn nobody_grew(evidence: &Evidence<'_>) -> String {
+    let floors = &evidence.references.floors;
+    if floors.are_known() {
+        return "no service took longer than is usual for it among its references".to_owned();
+    }
+    let references =
+        if floors.count == 1 { "1 reference".to_owned() } else { format!("{} references", floors.count) };
+    let (percent, least) = floors::margin();
+    format!(
+        "no service took clearly longer than its references: with {references}, {percent}% more, or {}, may be chance",
+        time(least)
+    )
+}
+
+/// Whether there are spans whose times nobody can believe; they are no part of any comparison.
+fn has_untimed(evidence: &Evidence<'_>) -> bool {
+    evidence.analysis.tree.trace.heads().any(|head| !head.has_credible_times())
 }
 
 /// Why there was nothing to compare with.

@@ -52,6 +52,11 @@ impl<'a> Evidence<'a> {
         self.analysis.ledger.duration.saturating_sub(self.references.linked.ledger.duration)
     }
 
+    /// Nanoseconds that a service has more than in the linked reference, of what the entry span has more.
+    pub(crate) fn added_by(&self, service: &Blamed) -> u64 {
+        u64::try_from(service.delta.max(0)).unwrap_or(u64::MAX).min(self.added())
+    }
+
     /// A service's score: no more than the entry span's added time can fall to it.
     pub(crate) fn score(&self, service: &Blamed) -> u64 {
         service.score.min(self.added())
@@ -95,8 +100,7 @@ impl<'a> Evidence<'a> {
         }
         // The share is of what is above normal. Of the time added in all, which `root_cause.share` states, much can be
         // ordinary; but where nobody knows yet what is normal, that must bear the name out too.
-        let stated =
-            ratio(u64::try_from(top.delta.max(0)).unwrap_or(u64::MAX).min(self.added()), self.added());
+        let stated = ratio(self.added_by(top), self.added());
         let is_normal_known = self.references.floors.are_known();
         let least_stated = if is_normal_known { LEAST_COVERAGE } else { self.minimum_share };
         if share < self.minimum_share || coverage < LEAST_COVERAGE || stated < least_stated {
@@ -106,13 +110,16 @@ impl<'a> Evidence<'a> {
     }
 
     fn is_slower(&self, slow: u64, fast: u64) -> bool {
-        let added = slow.saturating_sub(fast);
+        let is_longer = slow.saturating_sub(fast) > self.least_added(fast);
+        let is_told = self.slower == Slower::AsTold;
+        is_longer && (is_told || self.analysis.ledger.duration.max(slow) > self.references.floors.duration)
+    }
+
+    /// What must be exceeded beyond `fast` to be slower, nanoseconds.
+    pub(crate) fn least_added(&self, fast: u64) -> u64 {
         match self.slower {
-            Slower::Surely => {
-                added > (fast / 5).max(10 * MILLISECOND)
-                    && self.analysis.ledger.duration.max(slow) > self.references.floors.duration
-            }
-            Slower::AsTold => added > (fast / 20).max(MILLISECOND),
+            Slower::Surely => (fast / 5).max(10 * MILLISECOND),
+            Slower::AsTold => (fast / 20).max(MILLISECOND),
         }
     }
 

@@ -282,7 +282,7 @@ fn two_services_that_grew_alike_are_a_tie() {
     };
     let verdict = verdict_of(&[both(0)], &both(200));
     assert_eq!(reason_of(&verdict), Reason::Tie);
-    assert!(verdict.explanation.starts_with("a (+190 ms) and b (+190 ms)"), "{}", verdict.explanation);
+    assert!(verdict.explanation.starts_with("a (+200 ms) and b (+200 ms)"), "{}", verdict.explanation);
 }
 
 #[test]

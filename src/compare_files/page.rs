@@ -6,7 +6,7 @@ mod lanes;
 use std::io::{self, Write};
 
 use super::Comparison;
-use super::report::{Report, Row};
+use super::report::{Report, Row, footnote};
 use crate::compare::explain::{milliseconds, time};
 use crate::compare::{Culprit, Outcome};
 use escape::Escaped;
@@ -122,15 +122,22 @@ fn write_services(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
          <th scope=\"col\">Service</th><th scope=\"col\">Fast, ms</th><th scope=\"col\">Slow, ms</th>\
          <th scope=\"col\">Added, ms</th><th scope=\"col\">Share of added</th></tr></thead>\n<tbody>"
     )?;
-    for Row { service, fast_ms, slow_ms, added_ms, share } in report.rows() {
+    let rows = report.rows();
+    for row in &rows {
+        let Row { service, fast_ms, slow_ms, added_ms, share, .. } = row;
+        let mark = if row.is_moved() { " *" } else { "" };
         let percent = share * 100.0;
         let said = if report.is_slower() { format!("{percent:.1}%") } else { "-".to_owned() };
         writeln!(
             out,
-            "<tr><th scope=\"row\"><bdi>{}</bdi></th><td>{fast_ms:.3}</td><td>{slow_ms:.3}</td><td>{added_ms:+.3}</td>\
+            "<tr><th scope=\"row\"><bdi>{}</bdi>{mark}</th><td>{fast_ms:.3}</td><td>{slow_ms:.3}</td><td>{added_ms:+.3}</td>\
              <td class=\"share\"><i style=\"width:{percent:.1}%\" aria-hidden=\"true\"></i><span>{said}</span></td></tr>",
             Escaped(service)
         )?;
     }
-    writeln!(out, "</tbody>\n</table>\n</section>")
+    writeln!(out, "</tbody>\n</table>")?;
+    if let Some(note) = footnote(&rows) {
+        writeln!(out, "<p class=\"hint\"><bdi>{}</bdi></p>", Escaped(&note))?;
+    }
+    writeln!(out, "</section>")
 }

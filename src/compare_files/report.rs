@@ -56,6 +56,9 @@ pub(super) struct Row<'a> {
     pub(super) added_ms: f64,
     /// Of all added time, 0..=1; 0 where none was added.
     pub(super) share: f64,
+    /// Milliseconds of calls that others answered and this service is to blame for; below 0 where it is the other way round.
+    #[serde(skip)]
+    pub(super) blamed_ms: f64,
 }
 
 impl Report<'_> {
@@ -121,7 +124,8 @@ impl Report<'_> {
                 let added_ms = (i128::from(slow) - i128::from(service.fast)) as f64 / 1e6;
                 let share = if added > 0.0 { (added_ms * 1e6 / added).clamp(0.0, 1.0) } else { 0.0 };
                 let share = (share * 1000.0).round() / 1000.0;
-                Row { service: &service.name, fast_ms, slow_ms, added_ms, share }
+                let blamed_ms = (i128::from(slow) - i128::from(service.spent)) as f64 / 1e6;
+                Row { service: &service.name, fast_ms, slow_ms, added_ms, share, blamed_ms }
             })
             .collect();
         rows.sort_by(|a, b| b.added_ms.total_cmp(&a.added_ms).then(a.service.cmp(b.service)));
@@ -137,8 +141,9 @@ impl Report<'_> {
     fn write_table(&self, look: Look, out: &mut dyn Write) -> io::Result<()> {
         let mut lines = vec![["service", "fast ms", "slow ms", "added ms", "share"].map(str::to_owned)];
         let is_slower = self.is_slower();
-        lines.extend(self.rows().into_iter().map(|row| {
-            let Row { service, fast_ms, slow_ms, added_ms, share } = row;
+        let rows = self.rows();
+        lines.extend(rows.iter().map(|row| {
+            let Row { service, fast_ms, slow_ms, added_ms, share, .. } = row;
             let share = if is_slower { format!("{:.1}%", share * 100.0) } else { "-".to_owned() };
             let [fast, slow] = [fast_ms, slow_ms].map(|ms| format!("{ms:.3}"));
             [printable(service), fast, slow, format!("{added_ms:+.3}"), share]
@@ -148,7 +153,8 @@ impl Report<'_> {
         let numbers: usize = (1..5).map(|at| widest(at) + BETWEEN_COLUMNS).sum();
         // Names give way first, as far as they can still be told apart.
         let name = widest(0).min(look.width.saturating_sub(numbers).max(LEAST_NAME));
-        for line in &lines {
+        let marks = std::iter::once(false).chain(rows.iter().map(Row::is_moved));
+        for (line, is_marked) in lines.iter().zip(marks) {
             let mut text = String::new();
             for (at, cell) in line.iter().enumerate() {
                 match at {
@@ -159,7 +165,10 @@ impl Report<'_> {
                     }
                 }
             }
-            writeln!(out, "{text}")?;
+            writeln!(out, "{text}{}", if is_marked { " *" } else { "" })?;
+        }
+        for line in footnote(&rows).iter().flat_map(|note| wrapped(note, look.width)) {
+            writeln!(out, "{line}")?;
         }
         Ok(())
     }
@@ -193,6 +202,23 @@ impl Report<'_> {
         }
         Ok(())
     }
+}
+
+impl Row<'_> {
+    /// Whether it says something else of the service than who answered says.
+    pub(super) fn is_moved(&self) -> bool {
+        self.blamed_ms.abs() >= 0.001
+    }
+}
+
+/// Which service counts with time of calls that another one answered.
+pub(super) fn footnote(rows: &[Row<'_>]) -> Option<String> {
+    let most = rows.iter().max_by(|a, b| a.blamed_ms.total_cmp(&b.blamed_ms)).filter(|row| row.is_moved())?;
+    let service = printable(most.service);
+    Some(format!(
+        "* {:.3} ms of calls that others answered count for {service}, which is to blame for them",
+        most.blamed_ms
+    ))
 }
 
 /// Nothing of it can steer a terminal.

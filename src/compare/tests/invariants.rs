@@ -103,8 +103,9 @@ fn check_figures(verdict: &Verdict, traces: [&TraceSpec; 2]) -> Result<(), TestC
         let mut spans = traces.iter().flat_map(|trace| &trace.spans);
         prop_assert!(spans.any(|span| span.service == culprit.service), "{culprit:?}");
         // Of what is above normal; of all that was added, which is written, it may be less.
+        prop_assert!(culprit.grounds.share >= 0.5, "{verdict:?}");
         let share = verdict.candidates.iter().find(|one| one.service == culprit.service).map(|one| one.share);
-        prop_assert!(share.is_some_and(|share| share >= 0.5), "{verdict:?}");
+        prop_assert_eq!(share, Some(culprit.share), "a share is the same wherever it is stated");
         prop_assert!((0.3..=1.0).contains(&culprit.share), "{culprit:?}");
         prop_assert!((0.0..=0.95).contains(&culprit.confidence), "{culprit:?}");
     }
