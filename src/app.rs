@@ -260,7 +260,7 @@ fn accept(clock: Clock, pipeline: Arc<Pipeline>, queue: Arc<Queue>) -> Accept {
         pipeline.accept(clock.now(), batch, request, &mut |outgoing| push(&queue, &outgoing)).map_err(
             |no_room| match no_room {
                 NoRoom::Now => Refused::Overload,
-                NoRoom::Ever => Refused::TooLarge,
+                NoRoom::Ever => Refused::TooLarge("memory_limit"),
             },
         )
     })

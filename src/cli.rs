@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -115,7 +116,12 @@ pub struct HealthArgs {
 }
 
 fn trace_id(text: &str) -> Result<TraceId, &'static str> {
-    TraceId::from_hex(text).ok_or("must be 32 hexadecimal digits that are not all zero")
+    let is_span_id = text.len() == 16 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    TraceId::from_hex(text).ok_or(if is_span_id {
+        "must be a trace id of 32 hexadecimal digits; 16 are the id of a span"
+    } else {
+        "must be 32 hexadecimal digits that are not all zero"
+    })
 }
 
 /// How a command ended that did not do what it was asked for.
@@ -229,8 +235,18 @@ pub fn validate(
         writeln!(out, "{:#}", config::schema())?;
     }
     if let Some(path) = &args.config {
-        config::load(Some(path), env)?;
+        let config = config::load(Some(path), env)?;
         writeln!(out, "{} is valid", path.display())?;
+        // It may be checked elsewhere than where it is used, so this is no mistake of it.
+        for (key, file) in config.secret_files() {
+            if let Err(error) = File::open(file) {
+                let file = file.display();
+                writeln!(
+                    out,
+                    "note: {key}: {file} cannot be read here, and run does not start without it: {error}"
+                )?;
+            }
+        }
     }
     Ok(())
 }

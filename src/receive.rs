@@ -45,8 +45,8 @@ pub type Accept = Arc<dyn Fn(&Batch, &[u8], Transport) -> Result<(), Refused> + 
 pub enum Refused {
     /// It is no OTLP. Sending it again is useless.
     Malformed,
-    /// It could never be taken. Sending it again is useless.
-    TooLarge,
+    /// It could never be taken, because of this configuration key. Sending it again is useless.
+    TooLarge(&'static str),
     /// There is no room now. The sender tries again.
     Overload,
     /// The process is ending. The sender tries again, elsewhere.

@@ -41,6 +41,11 @@ fn wrong_arguments_are_told_in_one_sentence_with_exit_code_64() {
             &["compare", "a", "b", "--trace-id", "1"],
             "invalid value '1' for '--trace-id <ID>': must be 32 hexadecimal digits that are not all zero",
         ),
+        (
+            &["compare", "a", "b", "--trace-id", "0123456789abcdef"],
+            "invalid value '0123456789abcdef' for '--trace-id <ID>': must be a trace id of 32 hexadecimal digits; 16 are \
+             the id of a span",
+        ),
     ] {
         check(args, 64, &format!("laggard: {sentence}; see laggard --help\n"));
     }
@@ -93,6 +98,27 @@ fn help_and_version_go_to_stdout() {
     for command in ["run", "compare", "replay", "demo", "validate", "health"] {
         assert!(text(&help.stdout).contains(&format!("  {command} ")), "{}", text(&help.stdout));
     }
+}
+
+#[test]
+fn a_valid_configuration_whose_files_are_elsewhere_is_valid_and_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, token) = (folder.path().join("config.yaml"), folder.path().join("token"));
+    let yaml = format!(
+        "export: {{endpoint: 'http://collector:4317'}}\nreceive: {{auth: {{bearer_token_file: '{}'}}}}",
+        token.display()
+    );
+    fs::write(&path, yaml).expect("written");
+    let validate = || output(&["validate", "--config", path.to_str().expect("text")]);
+    let valid = format!("{} is valid\n", path.display());
+    let absent = format!(
+        "{valid}note: receive.auth.bearer_token_file: {} cannot be read here, and run does not start without it: No such \
+         file or directory (os error 2)\n",
+        token.display()
+    );
+    assert_eq!((validate().status.code(), text(&validate().stdout)), (Some(0), absent.as_str()));
+    fs::write(&token, "secret").expect("written");
+    assert_eq!(text(&validate().stdout), valid);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 #[path = "config/edges.rs"]
 mod edges;
+#[path = "config/sense.rs"]
+mod sense;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -49,9 +49,10 @@ impl SnapshotFile {
         if path.as_os_str().is_empty() {
             return None;
         }
+        let path = behind_link(path);
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".tmp");
-        let place = Place { path: path.to_owned(), temporary: temporary.into() };
+        let place = Place { path, temporary: temporary.into() };
         Some(Self { place, limit, complained_at: None })
     }
 
@@ -149,6 +150,16 @@ impl SnapshotFile {
             }
         }
     }
+}
+
+/// What a link leads to: a file that takes the link's own place would leave the old one behind, elsewhere.
+fn behind_link(path: &Path) -> PathBuf {
+    if !path.is_symlink() {
+        return path.to_owned();
+    }
+    // Of a file that is not there yet only the link tells where it will be.
+    let leads_to = || Some(path.parent()?.join(fs::read_link(path).ok()?));
+    fs::canonicalize(path).ok().or_else(leads_to).unwrap_or_else(|| path.to_owned())
 }
 
 impl Place {
@@ -252,6 +263,19 @@ mod tests {
         fs::remove_file(&path).expect("there");
         fs::create_dir(&path).expect("a folder");
         assert!(file(&folder).restore(0, &pipeline).is_none(), "no file");
+    }
+
+    #[test]
+    fn a_link_stays_and_the_file_behind_it_is_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (link, target) = (folder.path().join("learned"), folder.path().join("volume"));
+        std::os::unix::fs::symlink("volume", &link).expect("links");
+        for _ in ["there is nothing yet", "there is a file"] {
+            file(&folder).place.write_now(0, &pipeline()).expect("writes");
+            assert!(link.is_symlink() && target.is_file());
+            let read = file(&folder).read().expect("reads").expect("a file");
+            assert_eq!(read, fs::read(&target).expect("there"));
+        }
     }
 
     #[test]

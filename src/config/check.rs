@@ -33,6 +33,7 @@ pub(super) fn check(config: &Config, memory_limit: u64, given: &dyn Fn(&str) -> 
     findings.numbers(config);
     findings.memory(config, memory_limit, given);
     findings.routes(config);
+    findings.comparison(config);
     findings.own_endpoints(config);
     findings.destination(config);
     findings.headers(config);
@@ -212,9 +213,36 @@ impl Findings {
         }
     }
 
+    fn comparison(&mut self, config: &Config) {
+        let share = config.compare.minimum_share;
+        let rule = "must be more than 0%";
+        self.rule(share > 0.0, "compare.minimum_share", rule, format!("{}%", share * 100.0));
+        let attributes = &config.enrich.attributes;
+        for (index, attribute) in attributes.iter().enumerate() {
+            let is_first = attributes.iter().take(index).all(|earlier| earlier != attribute);
+            self.rule(is_first, format!("enrich.attributes[{index}]"), "must stand there once", "it again");
+        }
+        let file = &config.baseline.snapshot_file;
+        let names_file =
+            !file.to_string_lossy().ends_with('/') && file.file_name().is_some() && !file.is_dir();
+        let is_file = file.as_os_str().is_empty() || names_file;
+        let rule = "must be the path of a file, not of a directory";
+        self.rule(is_file, "baseline.snapshot_file", rule, file.display());
+    }
+
     fn routes(&mut self, config: &Config) {
-        for (index, route) in config.slow.routes.iter().enumerate() {
+        let routes = &config.slow.routes;
+        for (index, route) in routes.iter().enumerate() {
             let key = format!("slow.routes[{index}]");
+            let is_same = |other: &&super::RouteOverride| {
+                (&other.service, &other.route) == (&route.service, &route.route)
+            };
+            if let Some(first) = routes.iter().take(index).position(|other| is_same(&other)) {
+                let rule =
+                    format!("must be for other traffic than slow.routes[{first}], which matches first");
+                let got = format!("service {:?} and route {:?} again", route.service, route.route);
+                self.rule(false, key.as_str(), rule, got);
+            }
             match route.threshold {
                 Some(threshold) => {
                     let key = format!("{key}.threshold");

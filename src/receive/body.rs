@@ -35,6 +35,9 @@ impl Compression {
     }
 }
 
+/// What limits a request by itself.
+pub(crate) const MAX_REQUEST_SIZE: &str = "receive.max_request_size";
+
 /// The names of all compressions that [`Compression::by_name`] knows.
 pub(crate) const COMPRESSIONS: &str = "identity,gzip,zstd";
 
@@ -72,7 +75,7 @@ impl<'a, 'b, B: Body<Data = Bytes> + Unpin> Gather<'a, 'b, B> {
     /// When they are more than the limit or the budget allows.
     pub(crate) fn expect(&mut self, length: usize) -> Result<(), Failure> {
         if length > self.limit {
-            return Err(Refused::TooLarge.into());
+            return Err(Refused::TooLarge(MAX_REQUEST_SIZE).into());
         }
         Ok(self.permit.cover(length)?)
     }
@@ -113,7 +116,7 @@ impl<'a, 'b, B: Body<Data = Bytes> + Unpin> Gather<'a, 'b, B> {
     fn push(&mut self, data: Bytes) -> Result<(), Failure> {
         let length = self.read().len() + data.len();
         if length > self.limit {
-            return Err(Refused::TooLarge.into());
+            return Err(Refused::TooLarge(MAX_REQUEST_SIZE).into());
         }
         self.permit.cover(length)?;
         if self.read().is_empty() {
@@ -195,7 +198,7 @@ fn inflate(
         }
         let Some(next) = next_byte(&mut decoder)? else { return Ok(out) };
         if out.len() >= limit {
-            return Err(Refused::TooLarge.into());
+            return Err(Refused::TooLarge(MAX_REQUEST_SIZE).into());
         }
         // In large steps, and in small ones where large ones have no room.
         let mut covered = Err(Refused::Overload);

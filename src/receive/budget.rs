@@ -9,6 +9,9 @@ use metrics::Gauge;
 
 use super::Refused;
 
+/// What limits all requests together.
+const MAX_IN_FLIGHT: &str = "receive.max_in_flight";
+
 /// How many bytes there are, and how many are taken.
 pub struct Budget {
     total: usize,
@@ -73,7 +76,7 @@ impl Permit<'_> {
     pub fn cover(&mut self, bytes: usize) -> Result<(), Refused> {
         let Some(more) = bytes.checked_sub(self.held).filter(|more| *more > 0) else { return Ok(()) };
         if bytes > self.budget.total {
-            return Err(Refused::TooLarge);
+            return Err(Refused::TooLarge(MAX_IN_FLIGHT));
         }
         self.budget.take(more)?;
         self.held = bytes;
@@ -105,7 +108,7 @@ mod tests {
         let budget = Budget::new(100, Gauge::noop());
         let mut first = budget.permit();
         let mut second = budget.permit();
-        assert_eq!(first.cover(101), Err(Refused::TooLarge));
+        assert_eq!(first.cover(101), Err(Refused::TooLarge(MAX_IN_FLIGHT)));
         assert_eq!(first.cover(60), Ok(()));
         assert_eq!(first.cover(10), Ok(()), "it holds more already");
         assert_eq!(second.cover(41), Err(Refused::Overload));
@@ -120,7 +123,7 @@ mod tests {
         permit.cover(80).expect("fits");
         permit.release(30);
         assert_eq!(budget.used(), 50);
-        assert_eq!(permit.cover(101), Err(Refused::TooLarge));
+        assert_eq!(permit.cover(101), Err(Refused::TooLarge(MAX_IN_FLIGHT)));
         drop(permit);
         assert_eq!(budget.used(), 0);
     }

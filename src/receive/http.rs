@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use super::body::{self, COMPRESSIONS, Compression, Gather};
+use super::body::{self, COMPRESSIONS, Compression, Gather, MAX_REQUEST_SIZE};
 use super::budget::Permit;
 use super::connection::Unread;
 use super::status::Failure;
@@ -158,7 +158,7 @@ async fn message(
     let announced = body.size_hint().exact();
     let mut gather = Gather::new(body, intake.max_request_size, permit);
     if let Some(length) = announced {
-        gather.expect(usize::try_from(length).map_err(|_| Refused::TooLarge)?)?;
+        gather.expect(usize::try_from(length).map_err(|_| Refused::TooLarge(MAX_REQUEST_SIZE))?)?;
     }
     let arrived = timeout(intake.patience.body, gather.all());
     let message = arrived.await.map_err(|_| Failure::timed_out())??;

@@ -32,14 +32,18 @@ pub(crate) struct Failure {
 
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
+        let too_large;
         let (code, http, refusal, message) = match refused {
             Refused::Malformed => return Self::malformed("not a valid protobuf message"),
-            Refused::TooLarge => (
-                Code::ResourceExhausted,
-                StatusCode::PAYLOAD_TOO_LARGE,
-                Refusal::TooLarge,
-                "the request is larger than receive.max_request_size or receive.max_in_flight allows",
-            ),
+            Refused::TooLarge(key) => {
+                too_large = format!("the request is larger than {key} allows");
+                (
+                    Code::ResourceExhausted,
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    Refusal::TooLarge,
+                    too_large.as_str(),
+                )
+            }
             Refused::Overload => (
                 Code::Unavailable,
                 StatusCode::SERVICE_UNAVAILABLE,

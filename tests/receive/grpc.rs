@@ -139,9 +139,10 @@ async fn r10_what_may_pass_is_unavailable_with_a_hint_when_to_retry() {
 
 #[tokio::test]
 async fn every_refusal_of_the_pipeline_has_its_code() {
-    for (refused, code) in
-        [(Refused::Malformed, Code::InvalidArgument), (Refused::TooLarge, Code::ResourceExhausted)]
-    {
+    for (refused, code) in [
+        (Refused::Malformed, Code::InvalidArgument),
+        (Refused::TooLarge("memory_limit"), Code::ResourceExhausted),
+    ] {
         let receiver = Receiver::start(Setup::default()).await;
         *receiver.refuse.lock().unwrap() = Some(refused);
         let status = receiver.client().await.export(Body(request(&[span(1)]).into())).await.unwrap_err();

@@ -271,7 +271,7 @@ async fn r10_what_may_pass_is_503_with_retry_after() {
     for (refused, http, code) in [
         (Refused::Overload, 503, 14),
         (Refused::Draining, 503, 14),
-        (Refused::TooLarge, 413, 8),
+        (Refused::TooLarge("memory_limit"), 413, 8),
         (Refused::Malformed, 400, 3),
     ] {
         *receiver.refuse.lock().unwrap() = Some(refused);

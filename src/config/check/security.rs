@@ -8,6 +8,23 @@ use super::Findings;
 use crate::config::Config;
 use crate::config::destination::Destination;
 
+impl Config {
+    /// The files of certificates, keys and tokens that are given, with their keys: `run` needs them to start.
+    pub fn secret_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let (receive, export) = (&self.receive, &self.export.tls);
+        let files = [
+            ("receive.tls.cert_file", &receive.tls.cert_file),
+            ("receive.tls.key_file", &receive.tls.key_file),
+            ("receive.tls.client_ca_file", &receive.tls.client_ca_file),
+            ("receive.auth.bearer_token_file", &receive.auth.bearer_token_file),
+            ("export.tls.ca_file", &export.ca_file),
+            ("export.tls.cert_file", &export.cert_file),
+            ("export.tls.key_file", &export.key_file),
+        ];
+        files.into_iter().map(|(key, path)| (key, path.as_path())).filter(|(_, path)| is_given(path))
+    }
+}
+
 impl Findings {
     pub(super) fn origins(&mut self, config: &Config) {
         let rule =
