@@ -20,6 +20,7 @@ mod phase;
 pub mod record;
 pub mod shape;
 mod skew;
+mod streams;
 mod sweep;
 pub(crate) mod traffic;
 mod tree;
@@ -169,7 +170,7 @@ pub enum Reason {
     ClockSkew,
     /// The spans that grew do not say of which service they are.
     UnknownService,
-    /// Only work that nobody waited for is slower.
+    /// Only work that nobody waited for is slower, or a stream or long poll, which lasts as long as somebody else pleases.
     AsyncOnly,
     /// Two services explain it equally.
     Tie,

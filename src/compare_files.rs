@@ -119,7 +119,7 @@ fn compare(
         );
     }
     let references = references(&fast, &analysis)?;
-    let findings = blame::findings(&analysis.ledger, &references.linked.ledger, &references.floors, None);
+    let findings = blame::findings(&analysis, &references.linked.ledger, &references.floors, None);
     let minimum_share = config.compare.minimum_share;
     let settings = Settings { slower: Slower::AsTold, minimum_share, threshold: 0 };
     let mut verdict = verdict_on(&analysis, &references, &findings, settings);

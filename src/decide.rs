@@ -9,6 +9,7 @@ mod identity;
 pub mod route;
 pub mod sample;
 mod shapes;
+pub(crate) mod stream;
 pub mod threshold;
 mod usual;
 
@@ -161,13 +162,18 @@ impl Decider {
         };
         let (rule, basis) = found.rule(now, shape);
         found.count();
+        // Asked only where it matters. Who sets a threshold for a stream's route means it.
+        let is_stream = basis != Basis::Fixed
+            && (is_sampled || rule.may_be_slow(candidate.duration))
+            && stream::is_stream(&candidate.span);
+        let (rule, basis) = if is_stream { (SlowRule::Never, Basis::Stream) } else { (rule, basis) };
         let is_slow = match rule {
             SlowRule::Never => false,
             SlowRule::Above(threshold) => candidate.duration > threshold,
             SlowRule::Learning => !candidate.has_root && candidate.duration > SLOW_FRAGMENT,
         };
         let is_error = candidate.span.head.is_error;
-        if !candidate.is_fragment && !is_error {
+        if !candidate.is_fragment && !is_error && !is_stream {
             // Others were looked at because of how long they took, and would teach a shape just that.
             routes.learn(now, route, candidate.duration, shape.filter(|_| is_sampled));
         }
@@ -191,7 +197,7 @@ impl Decider {
             basis,
             shape,
             is_notable: is_slow || (is_learning && candidate.duration > NOTABLE_WHILE_LEARNING),
-            is_reference: is_sampled && !is_slow && !is_error && !candidate.is_fragment,
+            is_reference: is_sampled && !is_slow && !is_error && !is_stream && !candidate.is_fragment,
             is_sampled,
         })
     }

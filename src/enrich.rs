@@ -8,7 +8,8 @@ mod attributes;
 use crate::assemble::Trace;
 use crate::compare::{Outcome, Reference, Verdict};
 use crate::config::{Enrich, EnrichAttribute as Word};
-use crate::otlp::span::{self, AnyValue, SpanView, field};
+use crate::otlp::attribute::{AnyValue, attributes};
+use crate::otlp::span::{SpanView, field};
 use crate::otlp::wire::{self, Malformed};
 use crate::otlp::{Nanos, SpanId};
 use attributes::{double, int, string, truth};
@@ -111,14 +112,13 @@ fn copy_without(
 }
 
 fn is_attribute(field: &wire::Field<'_>, is_ours: impl Fn(&[u8]) -> bool) -> bool {
-    field.number == field::ATTRIBUTES
-        && span::attributes(field.raw, field::ATTRIBUTES).any(|a| is_ours(a.key))
+    field.number == field::ATTRIBUTES && attributes(field.raw, field::ATTRIBUTES).any(|a| is_ours(a.key))
 }
 
 fn is_our_link(field: &wire::Field<'_>) -> bool {
     field.number == field::LINKS
-        && span::messages(field.raw, field::LINKS)
-            .flat_map(|link| span::attributes(link, link::ATTRIBUTES))
+        && wire::messages(field.raw, field::LINKS)
+            .flat_map(|link| attributes(link, link::ATTRIBUTES))
             .any(|a| a.key == REFERENCE.as_bytes() && a.value == AnyValue::Bool(true))
 }
 

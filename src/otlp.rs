@@ -3,6 +3,7 @@
 //! Nothing here allocates per span or per attribute, and every function is total: malformed input is an
 //! error value. This module uses nothing else of the crate.
 
+pub mod attribute;
 pub mod batch;
 pub mod codec;
 mod depth;

@@ -12,6 +12,7 @@ mod oracle;
 mod rewrite;
 
 use laggard::assemble::Trace;
+use laggard::otlp::attribute;
 use laggard::otlp::batch::Batch;
 use laggard::otlp::sound;
 use laggard::otlp::span::{self, SpanFault, SpanView};
@@ -53,7 +54,7 @@ proptest! {
             prop_assert_eq!(events.len(), oracle.events.len());
             for (event, oracle) in events.iter().zip(&oracle.events) {
                 prop_assert_eq!((event.time, event.name), (oracle.time_unix_nano, oracle.name.as_bytes()));
-                check_attributes(span::attributes(event.body, 3), &oracle.attributes)?;
+                check_attributes(attribute::attributes(event.body, 3), &oracle.attributes)?;
             }
         } else {
             prop_assert!(expected_head(&oracle).is_err());

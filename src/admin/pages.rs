@@ -112,6 +112,7 @@ fn compared(judged: &Judged) -> String {
     let Some(threshold) = judged.threshold else {
         return match judged.basis {
             Basis::Ignored => format!("{took}, and slow.routes says that its route is never slow"),
+            Basis::Stream => format!("{took}, and it is a stream or a long poll, which is never slow"),
             _ => format!("{took}, and the threshold of its route is not learned yet"),
         };
     };
@@ -127,6 +128,7 @@ fn compared(judged: &Judged) -> String {
 pub(super) fn basis(basis: Basis) -> &'static str {
     match basis {
         Basis::Ignored => "ignored",
+        Basis::Stream => "stream",
         Basis::Fixed => "configuration",
         Basis::Route => "route",
         Basis::Shape => "shape",

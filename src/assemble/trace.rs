@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::otlp::TraceId;
+use crate::otlp::attribute::{Attribute, attributes};
 use crate::otlp::batch::{self, Batch, BatchScope, BatchSpan, Stretch};
 use crate::otlp::sound;
-use crate::otlp::span::{self, Attribute, SpanHead, SpanView};
+use crate::otlp::span::{SpanHead, SpanView};
 use crate::otlp::wire::{self, Malformed};
 
 /// The spans of one trace on one buffer, in the order in which they arrived.
@@ -153,8 +154,8 @@ impl Trace {
     /// The attributes of a resource, by its number.
     pub fn resource_attributes(&self, resource: usize) -> impl Iterator<Item = Attribute<'_>> {
         let content = self.resources.get(resource).map_or(&[][..], |content| content.of(&self.bytes));
-        span::messages(content, batch::field::HEAD)
-            .flat_map(|resource| span::attributes(resource, batch::field::RESOURCE_ATTRIBUTES))
+        wire::messages(content, batch::field::HEAD)
+            .flat_map(|resource| attributes(resource, batch::field::RESOURCE_ATTRIBUTES))
     }
 
     /// The `service.name` of a span's resource, of several the last; empty where it has none.

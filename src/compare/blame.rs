@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::Category;
+use super::analysis::Analysis;
 use super::causes::{self, Row};
 use super::ledger::Ledger;
 use super::traffic::Look;
-use super::waits;
+use super::{streams, waits};
 use crate::baseline::floors::Floors;
 
 /// Where the added time of one slow trace went.
@@ -17,6 +18,8 @@ pub(crate) struct Findings {
     pub(crate) services: Vec<Blamed>,
     /// Calls that were answered in every reference and have no answer here.
     pub(crate) missing: usize,
+    /// Nanoseconds above what is normal that streams and long polls took: nobody's time.
+    pub(crate) open: u64,
 }
 
 /// One service. Times are nanoseconds.
@@ -42,9 +45,16 @@ pub(crate) struct Blamed {
     pub(crate) row: usize,
 }
 
-/// Compares two ledgers, with what is normal and, where all traffic is seen, with what that says.
-pub(crate) fn findings(slow: &Ledger, linked: &Ledger, floors: &Floors, look: Option<&Look>) -> Findings {
+/// Compares a trace with the linked reference and with what is normal and, where all traffic is seen, with what that says.
+pub(crate) fn findings(
+    analysis: &Analysis<'_>,
+    linked: &Ledger,
+    floors: &Floors,
+    look: Option<&Look>,
+) -> Findings {
+    let slow = &analysis.ledger;
     let mut rows = causes::rows(slow, linked, floors);
+    let open = streams::set_aside(&mut rows, analysis);
     if let Some(look) = look {
         waits::weigh(&mut rows, slow, look);
     }
@@ -57,7 +67,7 @@ pub(crate) fn findings(slow: &Ledger, linked: &Ledger, floors: &Floors, look: Op
     });
     let missing = missing.sum();
     let services = by_service(&rows, slow, linked);
-    Findings { rows, services, missing }
+    Findings { rows, services, missing, open }
 }
 
 fn by_service(rows: &[Row], slow: &Ledger, linked: &Ledger) -> Vec<Blamed> {

@@ -164,7 +164,7 @@ pub(crate) fn verdict(
     settings: Settings,
 ) -> Verdict {
     let linked = &references.linked.ledger;
-    let findings = blame::findings(&analysis.ledger, linked, &references.floors, look);
+    let findings = blame::findings(analysis, linked, &references.floors, look);
     verdict_on(analysis, references, &findings, settings)
 }
 

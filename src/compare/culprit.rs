@@ -6,7 +6,7 @@ use super::causes::Row;
 use super::tree::Node;
 use super::{Category, dependency};
 use crate::baseline::Linked;
-use crate::otlp::span::AnyValue;
+use crate::otlp::attribute::AnyValue;
 
 /// The node to point at, and its operation.
 pub(crate) struct Place<'a> {

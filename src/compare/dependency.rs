@@ -2,7 +2,7 @@
 
 use super::memo::Memo;
 use super::tree::{Node, Tree, hash_of};
-use crate::otlp::span::{AnyValue, Attribute};
+use crate::otlp::attribute::{AnyValue, Attribute};
 use crate::template::template;
 
 /// The peer of a call that no span answered, such as `postgresql orders@db-1`.

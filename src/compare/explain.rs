@@ -61,6 +61,12 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, reason: Reason) -> String {
     let (first, second) = (top.next(), top.next());
     shorten(match reason {
         Reason::NotSlower => format!("{}: {totals}", not_slower(evidence)),
+        Reason::AsyncOnly if evidence.is_mostly_open() => {
+            let open = time(evidence.findings.open.min(evidence.added()));
+            format!(
+                "streams or long polls, which last as long as somebody else pleases, took +{open}: {totals}"
+            )
+        }
         Reason::AsyncOnly => format!("only work that nobody waited for is slower: {totals}"),
         Reason::IncompleteTrace => {
             let percent = evidence.completeness() * 100.0;

@@ -78,6 +78,9 @@ impl<'a> Evidence<'a> {
             return Judgement::Abstain(Reason::IncompleteTrace);
         }
         let services = &self.findings.services;
+        if self.is_mostly_open() {
+            return Judgement::Abstain(Reason::AsyncOnly);
+        }
         let Some(top) = services.first().filter(|top| top.score > 0) else {
             return Judgement::Abstain(self.or_skew(Reason::Diffuse));
         };
@@ -107,6 +110,12 @@ impl<'a> Evidence<'a> {
             return Judgement::Abstain(self.or_skew(Reason::Diffuse));
         }
         Judgement::Name(top, self.grounds(top, share, margin, coverage))
+    }
+
+    /// Whether streams and long polls took more of the added time than any service.
+    pub(crate) fn is_mostly_open(&self) -> bool {
+        let open = self.findings.open.min(self.added());
+        open > self.findings.services.first().map_or(0, |top| self.score(top))
     }
 
     fn is_slower(&self, slow: u64, fast: u64) -> bool {

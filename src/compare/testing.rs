@@ -189,7 +189,7 @@ pub(crate) fn compared_traces(fast: &[Trace], slow: &Trace) -> Option<Compared> 
         likeness: first.shape.likeness(&slow.shape),
     };
     let settings = Settings { slower: Slower::Surely, minimum_share: 0.5, threshold: 0 };
-    let findings = blame::findings(&slow.ledger, &first.ledger, &references.floors, None);
+    let findings = blame::findings(&slow, &first.ledger, &references.floors, None);
     let verdict = verdict_on(&slow, &references, &findings, settings);
     let added = i128::from(slow.ledger.duration) - i128::from(first.ledger.duration);
     Some(Compared { verdict, findings, added })

@@ -11,7 +11,8 @@ use super::memo::Memo;
 use super::skew;
 use crate::assemble::Trace;
 use crate::otlp::SpanId;
-use crate::otlp::span::{AnyValue, Kind, SpanHead};
+use crate::otlp::attribute::AnyValue;
+use crate::otlp::span::{Kind, SpanHead};
 use crate::template::template;
 
 /// Hashes that are the same in every process, so that rings and snapshots of one agree with another.

@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 
-use crate::otlp::span::{AnyValue, Kind, SpanView};
+use crate::otlp::attribute::AnyValue;
+use crate::otlp::span::{Kind, SpanView};
 use crate::template::template;
 
 /// The longest route in bytes; the rest is cut off.

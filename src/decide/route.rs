@@ -56,11 +56,24 @@ pub(super) enum SlowRule {
     Learning,
 }
 
+impl SlowRule {
+    /// Whether a trace that took so many nanoseconds is slow, or nobody knows yet.
+    pub(super) fn may_be_slow(self, duration: Nanos) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Above(threshold) => duration > threshold,
+            Self::Learning => true,
+        }
+    }
+}
+
 /// What a route's rule comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
     /// `slow.routes` says that it is never slow.
     Ignored,
+    /// The entry span is a stream or a long poll, which is never slow.
+    Stream,
     /// `slow.threshold`, or an exception in `slow.routes`.
     Fixed,
     /// Learned from all of the route's traces.

@@ -397,3 +397,47 @@ fn whether_learning_looks_does_not_depend_on_the_randomness_that_samples() {
     let [left, taken] = sums.map(|(sum, count)| sum as f64 / count as f64 / f64::from(1 << 16));
     assert!((left - 0.5).abs() < 0.02 && (taken - 0.5).abs() < 0.02, "{left} {taken}");
 }
+
+/// The entry span of a request that became a WebSocket.
+fn socket() -> Vec<u8> {
+    let (mut value, mut attribute, mut body) = (Vec::new(), Vec::new(), span("GET /feed", false));
+    put_uint(&mut value, 3, 101);
+    put_bytes(&mut attribute, 1, b"http.response.status_code");
+    put_bytes(&mut attribute, 2, &value);
+    put_bytes(&mut body, 9, &attribute);
+    body
+}
+
+#[test]
+fn a_stream_is_not_slow_and_teaches_nothing_and_plain_calls_beside_it_are_judged_as_ever() {
+    let mut case = Case::new(&config::Slow::default());
+    let (plain, stream) = (span("GET /feed", false), socket());
+    for second in 0..200 {
+        for (body, duration) in [(&plain, 20 * MILLI), (&stream, 600 * SECOND)] {
+            let judged = case.judge_with(second * SECOND, duration, 1, body, |_| {});
+            if body == &stream {
+                let found = (judged.decided, judged.basis, judged.is_reference, judged.is_notable);
+                assert_eq!(found, (Decided::Healthy, Basis::Stream, false, false));
+            }
+        }
+    }
+    let at = 200 * SECOND;
+    assert_eq!(case.judge_with(at, 600 * SECOND, 1, &stream, |_| {}).decided, Decided::Healthy);
+    let slow = case.judge_with(at, 100 * MILLI, 1, &plain, |_| {});
+    assert_eq!(slow.decided, Decided::Slow, "{slow:?}");
+    let rootless = case.judge_with(at, 600 * SECOND, 1, &stream, |candidate| candidate.has_root = false);
+    assert_eq!(rootless.decided, Decided::Healthy);
+}
+
+#[test]
+fn a_stream_is_slow_where_its_route_has_a_threshold_of_its_own() {
+    let rule = RouteOverride {
+        service: String::new(),
+        route: "*feed".to_owned(),
+        threshold: Some(Duration::from_secs(1)),
+        ignore: false,
+    };
+    let mut case = Case::new(&config::Slow { routes: vec![rule], ..config::Slow::default() });
+    let judged = case.judge_with(0, 2 * SECOND, 1, &socket(), |_| {});
+    assert_eq!((judged.decided, judged.basis), (Decided::Slow, Basis::Fixed));
+}

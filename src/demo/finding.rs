@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use crate::assemble::Trace;
 use crate::otlp::SpanId;
-use crate::otlp::span::AnyValue;
+use crate::otlp::attribute::AnyValue;
 use crate::waterfall::Waterfall;
 
 /// Columns of a plain terminal.
@@ -84,7 +84,7 @@ fn shown(value: AnyValue<'_>) -> String {
         AnyValue::Bool(truth) => truth.to_string(),
         AnyValue::Int(number) => number.to_string(),
         AnyValue::Double(number) => format!("{number:.3}"),
-        AnyValue::Empty | AnyValue::Other => String::new(),
+        AnyValue::Empty | AnyValue::Array(_) | AnyValue::Other => String::new(),
     }
 }
 

@@ -1,7 +1,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::otlp::span::{AnyValue, Kind};
+use crate::otlp::attribute::AnyValue;
+use crate::otlp::span::Kind;
 
 fn read_json(value: &Value) -> Content {
     read(value.to_string().as_bytes()).expect("readable")

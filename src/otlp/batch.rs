@@ -4,8 +4,9 @@
 //! A request is read whole before any of it is taken, so one that turns out to be no protobuf leaves nothing
 //! behind. The tables are reused from request to request: reading allocates nothing in steady state.
 
+use super::attribute::{AnyValue, attributes};
 use super::depth::attributes_nest_too_deep;
-use super::span::{self, AnyValue, SpanFault, SpanHead, read_head};
+use super::span::{SpanFault, SpanHead, read_head};
 use super::wire::{self, Field, Malformed};
 
 /// Field numbers of the messages around spans; `ResourceSpans` and `ScopeSpans` nest alike.
@@ -236,8 +237,8 @@ impl Batch {
 
 /// The `service.name` in the content of a `ResourceSpans`; of several the last, empty where there is none.
 pub fn service_name(resource_spans: &[u8]) -> &[u8] {
-    span::messages(resource_spans, field::HEAD)
-        .flat_map(|resource| span::attributes(resource, field::RESOURCE_ATTRIBUTES))
+    wire::messages(resource_spans, field::HEAD)
+        .flat_map(|resource| attributes(resource, field::RESOURCE_ATTRIBUTES))
         .filter_map(|attribute| match attribute.value {
             AnyValue::String(name) if attribute.key == b"service.name" => Some(name),
             _ => None,

@@ -2,6 +2,7 @@
 //!
 //! Field numbers follow `opentelemetry/proto/trace/v1/trace.proto`.
 
+use super::attribute::{Attribute, attributes};
 pub use super::depth::MAX_ATTRIBUTE_DEPTH;
 use super::wire::{self, Malformed, Value};
 use super::{Nanos, SpanId, TraceId, depth};
@@ -20,18 +21,8 @@ pub mod field {
 mod key {
     const VARINT: u32 = 0;
     const FIXED64: u32 = 1;
-    pub(super) const BYTES: u32 = 2;
+    const BYTES: u32 = 2;
     const FIXED32: u32 = 5;
-
-    // Of `KeyValue`.
-    pub(super) const KEY: u32 = 1 << 3 | BYTES;
-    pub(super) const VALUE: u32 = 2 << 3 | BYTES;
-
-    // Of `AnyValue`.
-    pub(super) const STRING: u32 = 1 << 3 | BYTES;
-    pub(super) const BOOL: u32 = 2 << 3 | VARINT;
-    pub(super) const INT: u32 = 3 << 3 | VARINT;
-    pub(super) const DOUBLE: u32 = 4 << 3 | FIXED64;
 
     // Of `Span`.
     pub(super) const TRACE_ID: u32 = 1 << 3 | BYTES;
@@ -242,7 +233,7 @@ impl<'a> SpanView<'a> {
 
     /// The events, in the order in which they stand; malformed ones are left out.
     pub fn events(&self) -> impl Iterator<Item = Event<'a>> + use<'a> {
-        messages(self.body, 11).map(|body| {
+        wire::messages(self.body, 11).map(|body| {
             let mut event = Event { time: 0, name: &[], body };
             for field in wire::fields(body).map_while(Result::ok) {
                 match (field.number, field.value) {
@@ -256,7 +247,7 @@ impl<'a> SpanView<'a> {
     }
 
     fn last_bytes(&self, number: u32) -> &'a [u8] {
-        messages(self.body, number).last().unwrap_or(&[])
+        wire::messages(self.body, number).last().unwrap_or(&[])
     }
 }
 
@@ -269,101 +260,6 @@ pub struct Event<'a> {
     pub name: &'a [u8],
     /// The event message as it came.
     pub body: &'a [u8],
-}
-
-/// One attribute.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Attribute<'a> {
-    /// The key's bytes.
-    pub key: &'a [u8],
-    /// The value.
-    pub value: AnyValue<'a>,
-}
-
-/// An attribute's value, `AnyValue`; of several variants in one value the last counts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum AnyValue<'a> {
-    /// No value.
-    Empty,
-    /// Text, whose UTF-8 nobody has checked.
-    String(&'a [u8]),
-    /// `true` or `false`.
-    Bool(bool),
-    /// A whole number.
-    Int(i64),
-    /// A floating point number.
-    Double(f64),
-    /// An array, a map or bytes: nothing here reads them.
-    Other,
-}
-
-impl<'a> AnyValue<'a> {
-    /// The text of a string value.
-    pub fn as_str(self) -> Option<&'a str> {
-        match self {
-            AnyValue::String(bytes) => std::str::from_utf8(bytes).ok(),
-            _ => None,
-        }
-    }
-}
-
-/// The attributes in the repeated field `number` of `message` (a span, an event, a resource).
-pub fn attributes(message: &[u8], number: u32) -> impl Iterator<Item = Attribute<'_>> + use<'_> {
-    messages(message, number).map(|key_value| {
-        let mut attribute = Attribute { key: &[], value: AnyValue::Empty };
-        // What stands before bytes that are no field still counts.
-        let _ = read_attribute(key_value, &mut attribute);
-        attribute
-    })
-}
-
-/// The payloads of the length-delimited field `number` of `message`.
-pub fn messages(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> + use<'_> {
-    let wanted = number << 3 | key::BYTES;
-    let mut fields = wire::fields(message);
-    std::iter::from_fn(move || {
-        while !fields.is_at_end() {
-            let key = fields.key().ok()?;
-            if key == wanted {
-                return fields.bytes().ok();
-            }
-            fields.skip_value(key).ok()?;
-        }
-        None
-    })
-}
-
-#[inline]
-fn read_attribute<'a>(key_value: &'a [u8], attribute: &mut Attribute<'a>) -> Result<(), Malformed> {
-    let mut fields = wire::fields(key_value);
-    while !fields.is_at_end() {
-        match fields.key()? {
-            key::KEY => attribute.key = fields.bytes()?,
-            key::VALUE => read_value(fields.bytes()?, &mut attribute.value).unwrap_or(()),
-            other => fields.skip_value(other)?,
-        }
-    }
-    Ok(())
-}
-
-/// Reads an `AnyValue` into `value`: an empty one leaves it as it was.
-#[inline]
-fn read_value<'a>(message: &'a [u8], value: &mut AnyValue<'a>) -> Result<(), Malformed> {
-    let mut fields = wire::fields(message);
-    while !fields.is_at_end() {
-        *value = match fields.key()? {
-            key::STRING => AnyValue::String(fields.bytes()?),
-            key::BOOL => AnyValue::Bool(fields.varint()? != 0),
-            key::INT => AnyValue::Int(fields.varint()?.cast_signed()),
-            key::DOUBLE => AnyValue::Double(f64::from_bits(fields.fixed64()?)),
-            other => {
-                fields.skip_value(other)?;
-                // Arrays, maps, bytes and references to a table of strings.
-                if (5..=8).contains(&(other >> 3)) { AnyValue::Other } else { *value }
-            }
-        };
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -459,31 +355,5 @@ mod tests {
             let body = span_with(|span| put_bytes(span, number, b"x"));
             assert_eq!(read_head(&body), Err(Malformed), "field {number}");
         }
-    }
-
-    #[test]
-    fn attributes_are_read_by_type() {
-        let body = span_with(|span| {
-            for value in [&[0x0a, 1, b'x'][..], &[0x10, 1], &[0x18, 5], &[], &[0x2a, 0], &[0x40, 1]] {
-                let mut key_value = Vec::new();
-                put_bytes(&mut key_value, 1, b"k");
-                put_bytes(&mut key_value, 2, value);
-                put_bytes(span, 9, &key_value);
-            }
-        });
-        let values: Vec<_> = SpanView::read(&body).expect("valid").attributes().map(|a| a.value).collect();
-        assert_eq!(
-            values[..4],
-            [AnyValue::String(b"x"), AnyValue::Bool(true), AnyValue::Int(5), AnyValue::Empty]
-        );
-        assert_eq!(values[4..], [AnyValue::Other; 2]);
-    }
-
-    #[test]
-    fn values_of_one_attribute_are_merged() {
-        let key_value = [0x12, 2, 0x18, 5, 0x12, 0]; // 5, then an empty value
-        let body = span_with(|span| put_bytes(span, 9, &key_value));
-        let attribute = SpanView::read(&body).expect("valid").attributes().next();
-        assert_eq!(attribute, Some(Attribute { key: b"", value: AnyValue::Int(5) }));
     }
 }

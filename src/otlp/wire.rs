@@ -82,6 +82,22 @@ pub fn fields(message: &[u8]) -> Fields<'_> {
     Fields { rest: message }
 }
 
+/// The payloads of the length-delimited field `number` of `message`.
+pub fn messages(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> + use<'_> {
+    let wanted = number << 3 | 2;
+    let mut fields = fields(message);
+    std::iter::from_fn(move || {
+        while !fields.is_at_end() {
+            let key = fields.key().ok()?;
+            if key == wanted {
+                return fields.bytes().ok();
+            }
+            fields.skip_value(key).ok()?;
+        }
+        None
+    })
+}
+
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<Field<'a>, Malformed>;
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use laggard::assemble::Trace;
+use laggard::otlp::attribute::{self, AnyValue, Attribute};
 use laggard::otlp::batch::Batch;
-use laggard::otlp::span::{self, AnyValue, Attribute, Kind, SpanFault, SpanHead, SpanView};
+use laggard::otlp::span::{Kind, SpanFault, SpanHead, SpanView};
 use laggard::otlp::{SpanId, TraceId};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
@@ -94,7 +95,7 @@ pub(crate) fn check_bytes(bytes: &[u8]) -> Result<(), TestCaseError> {
         check_heads(&batch, &request)?;
         let accepted = spans(&request).filter(|span| expected_head(span).is_ok());
         for (span, oracle) in batch.spans.iter().zip(accepted) {
-            check_attributes(span::attributes(span.body.of(bytes), 9), &oracle.attributes)?;
+            check_attributes(attribute::attributes(span.body.of(bytes), 9), &oracle.attributes)?;
         }
     }
     if ours.is_err() {
@@ -180,7 +181,13 @@ pub(crate) fn check_attributes<'a>(
     ours: impl Iterator<Item = Attribute<'a>>,
     oracle: &[KeyValue],
 ) -> Result<(), TestCaseError> {
-    let ours: Vec<_> = ours.collect();
+    let ours: Vec<_> = ours
+        .map(|attribute| match attribute.value {
+            // Its bytes are read when somebody asks what is in it.
+            AnyValue::Array(_) => Attribute { value: AnyValue::Array(&[]), ..attribute },
+            _ => attribute,
+        })
+        .collect();
     let oracle: Vec<_> = oracle
         .iter()
         .map(|attribute| Attribute {
@@ -191,6 +198,7 @@ pub(crate) fn check_attributes<'a>(
                 Some(Value::BoolValue(truth)) => AnyValue::Bool(*truth),
                 Some(Value::IntValue(number)) => AnyValue::Int(*number),
                 Some(Value::DoubleValue(number)) => AnyValue::Double(*number),
+                Some(Value::ArrayValue(_)) => AnyValue::Array(&[]),
                 Some(_) => AnyValue::Other,
             },
         })

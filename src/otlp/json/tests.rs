@@ -4,7 +4,6 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::TracesData;
 
 use super::super::batch::Batch;
-use super::super::span;
 use super::*;
 
 const IDS: &str = r#""traceId":"0102030405060708090a0b0c0d0e0f10","spanId":"0102030405060708""#;
@@ -262,13 +261,13 @@ fn sixty_four_levels_pass_and_the_next_costs_the_span() {
             let decoded = to_protobuf(json.as_bytes()).expect("a request");
             let mut batch = Batch::default();
             batch.read(&decoded.request).expect("protobuf");
-            let attribute = span::messages(batch.spans[0].body.of(&decoded.request), 9).next().expect("one");
-            let mut inside = span::messages(attribute, 2).next();
+            let attribute = wire::messages(batch.spans[0].body.of(&decoded.request), 9).next().expect("one");
+            let mut inside = wire::messages(attribute, 2).next();
             let mut levels = 0;
-            while let Some(entries) = inside.and_then(|value| span::messages(value, list).next()) {
-                inside = span::messages(entries, 1).next();
+            while let Some(entries) = inside.and_then(|value| wire::messages(value, list).next()) {
+                inside = wire::messages(entries, 1).next();
                 if is_map {
-                    inside = inside.and_then(|entry| span::messages(entry, 2).next());
+                    inside = inside.and_then(|entry| wire::messages(entry, 2).next());
                 }
                 levels += 1;
             }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{RouteOverride, Threshold};
-use crate::otlp::span::AnyValue;
+use crate::otlp::attribute::AnyValue;
 use crate::otlp::tracestate;
 
 fn slow_one(trace: u32) -> Call {
