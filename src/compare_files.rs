@@ -130,6 +130,9 @@ fn compare(
     let (fast_time, slow_time) = (references.linked.ledger.duration, analysis.ledger.duration);
     if !is_related {
         abstain(Reason::BaselineMismatch, "FAST and SLOW have no service in common".to_owned());
+    } else if !slow.has_root {
+        // Without its root, nobody can know of which route it is.
+        abstain(Reason::IncompleteTrace, "SLOW has no root span".to_owned());
     } else if !is_same_route {
         let slow = &slow.route_name;
         abstain(Reason::BaselineMismatch, format!("SLOW is a trace of {slow}, FAST of {routes}"));
@@ -139,8 +142,6 @@ fn compare(
     } else if slow.trace.len() > config.compare.max_spans {
         let most = config.compare.max_spans;
         abstain(Reason::LimitExceeded, format!("SLOW has {} spans, more than {most}", slow.trace.len()));
-    } else if !slow.has_root {
-        abstain(Reason::IncompleteTrace, "SLOW has no root span".to_owned());
     } else if fast_time > slow_time {
         let (fast, slow) = (explain::time(fast_time), explain::time(slow_time));
         let sentence = format!("SLOW is the faster one: it took {slow}, FAST {fast}; are they swapped?");

@@ -68,6 +68,11 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, reason: Reason) -> String {
             )
         }
         Reason::AsyncOnly => format!("only work that nobody waited for is slower: {totals}"),
+        Reason::IncompleteTrace if evidence.may_be_answers() => {
+            format!(
+                "calls ended before their answers, so nobody can know how long they were waited for: {totals}"
+            )
+        }
         Reason::IncompleteTrace => {
             let percent = evidence.completeness() * 100.0;
             let missing = if has_untimed(evidence) {
@@ -78,7 +83,7 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, reason: Reason) -> String {
             format!("{missing} ({percent:.0}% are there): {totals}")
         }
         Reason::ClockSkew => {
-            let skew = time(evidence.analysis.tree.skew);
+            let skew = time(evidence.skew());
             format!(
                 "the clocks of its services differ by up to {skew}, too much to tell them apart: {totals}"
             )

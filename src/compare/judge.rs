@@ -3,7 +3,7 @@
 use super::analysis::Analysis;
 use super::blame::{Blamed, Findings};
 use super::confidence::Grounds;
-use super::tree::Service;
+use super::tree::{Service, Tree};
 use super::{Category, Reason};
 use crate::baseline::References;
 
@@ -87,6 +87,12 @@ impl<'a> Evidence<'a> {
         if self.rests_on_missing_answer(top) || self.may_be_work_astray(top) {
             return Judgement::Abstain(Reason::IncompleteTrace);
         }
+        if self.may_be_answers() {
+            return Judgement::Abstain(Reason::IncompleteTrace);
+        }
+        if self.may_be_adrift(top) {
+            return Judgement::Abstain(Reason::ClockSkew);
+        }
         let score = self.score(top);
         let second = services.get(1).map_or(0, |second| self.rank(second));
         let share = ratio(self.rank(top), services.iter().map(|service| self.rank(service)).sum());
@@ -150,6 +156,54 @@ impl<'a> Evidence<'a> {
         top.category == Category::OwnTime && self.analysis.tree.astray >= self.score(top).div_ceil(2)
     }
 
+    /// What looks like the top service's own time may be time that it waited for answers, which went on for as much
+    /// longer after its client spans had ended without a failure, and did not in the linked reference.
+    pub(crate) fn may_be_answers(&self) -> bool {
+        let Some(top) = self.findings.services.first().filter(|top| top.category == Category::OwnTime) else {
+            return false;
+        };
+        let least = self.score(top).div_ceil(2).max(MILLISECOND);
+        let beyond = beyond_their_calls(&self.analysis.tree, top.id);
+        if beyond < least {
+            return false;
+        }
+        let linked = &self.references.linked;
+        let usual =
+            Tree::build(&linked.trace, linked.entry).map_or(0, |tree| beyond_their_calls(&tree, top.id));
+        beyond.saturating_sub(usual) >= least
+    }
+
+    /// What looks like the service's own time may be time that it waited for others, which grew as much: by their clocks
+    /// they ended after it, and no client span says whether they did.
+    fn may_be_adrift(&self, top: &Blamed) -> bool {
+        let Self { analysis: Analysis { tree, calls, ledger, .. }, findings, .. } = self;
+        if top.category != Category::OwnTime {
+            return false;
+        }
+        let adrift = tree
+            .nodes
+            .iter()
+            .zip(0..)
+            .filter(|(node, _)| node.adrift > 0 && tree.service(&tree.nodes[node.caller]).id == top.id);
+        let mut paths: Vec<usize> =
+            adrift.filter_map(|(_, number)| ledger.position(calls.key[number])).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        let grew = paths.into_iter().filter_map(|at| {
+            let (entry, row) = (ledger.entries.get(at)?, findings.rows.get(at)?);
+            let normal = self.references.floors.get(row.reference_key).map_or(0, |floor| floor.total);
+            Some(entry.total.saturating_sub(normal))
+        });
+        let grew = grew.fold(0_u64, u64::saturating_add);
+        grew > 0 && grew >= self.score(top).div_ceil(2)
+    }
+
+    /// Nanoseconds by which clocks differ, or would have to.
+    pub(crate) fn skew(&self) -> u64 {
+        let tree = &self.analysis.tree;
+        tree.nodes.iter().map(|node| node.adrift).fold(tree.skew, u64::max)
+    }
+
     pub(super) fn has_skew(&self) -> bool {
         let tree = &self.analysis.tree;
         tree.skew > SKEW_LIMIT || tree.skew > self.analysis.ledger.duration / SKEW_SHARE
@@ -158,6 +212,17 @@ impl<'a> Evidence<'a> {
     fn or_skew(&self, reason: Reason) -> Reason {
         if self.has_skew() { Reason::ClockSkew } else { reason }
     }
+}
+
+/// Nanoseconds that answers to calls of a service went on after these calls had ended well.
+fn beyond_their_calls(tree: &Tree<'_>, service: u64) -> u64 {
+    let beyond = tree.nodes.iter().filter(|node| node.is_cut).map(|node| {
+        let call = &tree.nodes[node.caller];
+        let took = tree.trace.span(node.span as usize).map_or(0, |span| span.head.duration());
+        let is_meant = !call.is_error && tree.service(call).id == service;
+        if is_meant { took.saturating_sub(call.duration()) } else { 0 }
+    });
+    beyond.fold(0, u64::saturating_add)
 }
 
 /// 0 where there is nothing to divide by.

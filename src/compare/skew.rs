@@ -7,9 +7,13 @@ use super::column::Column;
 use super::tree::{FAR, NONE, Node};
 use crate::otlp::span::Kind;
 
+/// Nanoseconds by which ends may differ that are meant to be one.
+const TOLERANCE: i64 = 1_000_000;
+
 /// Settles start, end, parent and the flags of every node, callers first. Returns the largest correction between
 /// two clocks, in nanoseconds.
 pub(crate) fn settle(nodes: &mut Column<Node>) -> u64 {
+    let answers = answers(nodes);
     let mut shifts = Column::with_capacity(nodes.as_slice().len());
     let mut wholes = Column::with_capacity(nodes.as_slice().len());
     let mut open = StillOpen::default();
@@ -25,13 +29,27 @@ pub(crate) fn settle(nodes: &mut Column<Node>) -> u64 {
         let caller = nodes[node.caller];
         let whole_caller: Whole = wholes[node.caller];
         let inherited: i64 = shifts[node.caller];
-        let placed = place(&node, caller.kind, whole_caller, inherited);
+        let is_message = caller.kind == Kind::Producer || node.kind == Kind::Consumer;
+        let is_answer = node.is_remote && caller.kind == Kind::Client && !is_message;
+        // Where the client span does not say how long the answer was waited for, whoever is open around it does.
+        let around = if is_answer && was_closed_early(whole_caller, caller.is_error, &node) {
+            open.nearest(&wholes, node.caller, whole_caller.end)
+        } else {
+            NONE
+        };
+        let waits_for_answer = is_answer && around == NONE;
+        let bounds =
+            if around == NONE { whole_caller } else { Whole { end: wholes[around].end, ..whole_caller } };
+        let mut placed = place(&node, waits_for_answer, is_message, bounds, inherited);
+        if node.kind == Kind::Client && !node.is_remote {
+            placed.end = end_of_call(&placed, answers[number], whole_caller);
+        }
         largest = largest.max(placed.correction);
         shifts.push(placed.shift);
-        let is_message = caller.kind == Kind::Producer || node.kind == Kind::Consumer;
-        let waits_for_answer = node.is_remote && caller.kind == Kind::Client && !is_message;
         // A helper span that was closed too early still hands its children to whoever is open around it.
-        let parent = if placed.start >= whole_caller.end && !is_message && !waits_for_answer {
+        let parent = if around != NONE {
+            around
+        } else if placed.start >= whole_caller.end && !is_message && !waits_for_answer {
             open.nearest(&wholes, node.caller, placed.start)
         } else {
             node.caller
@@ -48,7 +66,9 @@ pub(crate) fn settle(nodes: &mut Column<Node>) -> u64 {
             (true, true) => whole_parent.limit.min(caller.end),
         };
         wholes.push(Whole { start: placed.start, end: placed.end, limit });
+        let is_on_a_clock_of_its_own = node.is_remote && !is_message && !waits_for_answer;
         let settled = &mut nodes[number];
+        settled.adrift = if is_on_a_clock_of_its_own { adrift(&placed, bounds) } else { 0 };
         settled.parent = parent;
         settled.is_cut = placed.is_cut;
         settled.is_blocking = is_blocking;
@@ -57,6 +77,51 @@ pub(crate) fn settle(nodes: &mut Column<Node>) -> u64 {
         open.push(&wholes, number, node.caller);
     }
     largest
+}
+
+/// For each client span, when what answered it ran, on the clock of whoever answered; of several the last.
+fn answers(nodes: &Column<Node>) -> Column<Option<(i64, i64)>> {
+    let mut answers: Column<Option<(i64, i64)>> = Column::filled(None, nodes.as_slice().len());
+    for node in nodes.iter().skip(1) {
+        if node.is_remote && node.kind != Kind::Consumer && nodes[node.caller].kind == Kind::Client {
+            let answer = &mut answers[node.caller];
+            *answer = (*answer).max(Some((node.end, node.start)));
+        }
+    }
+    answers
+}
+
+/// Whether a client span was ended as soon as it began and did not fail, so that it says nothing about how long its caller
+/// waited. One that was open for longer may be of a call that was given up, since another was answered first.
+fn was_closed_early(client: Whole, has_failed: bool, answer: &Node) -> bool {
+    let (waited, took) = (client.end - client.start, answer.end - answer.start);
+    !has_failed && waited < TOLERANCE && took > 20 * TOLERANCE
+}
+
+/// When a call was over: where its client span outlives the work around it, and lasts more than twice as long as what
+/// answered it within that work, nobody ended it when the answer came.
+fn end_of_call(placed: &Placed, answer: Option<(i64, i64)>, caller: Whole) -> i64 {
+    let Some((answer_end, answer_start)) = answer.filter(|_| !ends_within(placed.end, caller)) else {
+        return placed.end;
+    };
+    let took = answer_end - answer_start;
+    // The client span's start is on its caller's clock, whatever the answer's is: where both cannot be the same, only how
+    // long the answer took is known.
+    let earliest = placed.start.saturating_add(took);
+    let (start, end) = (answer_start.saturating_add(placed.shift), answer_end.saturating_add(placed.shift));
+    let answered = if start < placed.start || end > placed.end { earliest } else { end };
+    let is_broken = placed.end - placed.start > took.saturating_mul(2).saturating_add(TOLERANCE);
+    if is_broken && answered <= caller.end { answered } else { placed.end }
+}
+
+/// Nanoseconds by which work of another process, that its caller had time to wait for, ends after its caller did: either
+/// nobody waited for it, or that process's clock is ahead. Without a client span nobody can know which.
+fn adrift(placed: &Placed, caller: Whole) -> u64 {
+    let had_time = placed.end - placed.start <= caller.end - caller.start;
+    if !had_time || ends_within(placed.end, caller) {
+        return 0;
+    }
+    u64::try_from(placed.end - caller.end).unwrap_or(0)
 }
 
 /// When a span ran, and how long anybody waited for it: a caller that gives up does so for all that is done for it.
@@ -75,7 +140,7 @@ struct Placed {
     is_cut: bool,
 }
 
-fn place(node: &Node, kind: Kind, caller: Whole, inherited: i64) -> Placed {
+fn place(node: &Node, waits_for_answer: bool, is_message: bool, caller: Whole, inherited: i64) -> Placed {
     // Clamped, so that absurd times at any depth cannot add up beyond an i64.
     let at = |shift: i64, correction: i64| Placed {
         start: (node.start + shift).clamp(-FAR, FAR),
@@ -84,12 +149,11 @@ fn place(node: &Node, kind: Kind, caller: Whole, inherited: i64) -> Placed {
         correction: correction.unsigned_abs(),
         is_cut: false,
     };
-    let is_message = kind == Kind::Producer || node.kind == Kind::Consumer;
     if !node.is_remote || is_message {
         return at(inherited, 0);
     }
     let fits = node.end - node.start <= caller.end - caller.start;
-    if kind != Kind::Client {
+    if !waits_for_answer {
         // Without a client span only a start before its caller's is surely the clock's fault.
         let early = caller.start - (node.start + inherited);
         return if early > 0 && fits { at(inherited + early, early) } else { at(inherited, 0) };
@@ -117,9 +181,11 @@ fn place(node: &Node, kind: Kind, caller: Whole, inherited: i64) -> Placed {
 
 /// A parent cannot have waited for what began after its end, or went on well after it.
 fn was_waited_for(start: i64, end: i64, parent: Whole) -> bool {
-    const TOLERANCE: i64 = 1_000_000;
-    let slack = TOLERANCE.max((parent.end - parent.start) / 100);
-    start < parent.end && end <= parent.end + slack
+    start < parent.end && ends_within(end, parent)
+}
+
+fn ends_within(end: i64, parent: Whole) -> bool {
+    end <= parent.end + TOLERANCE.max((parent.end - parent.start) / 100)
 }
 
 /// Finds the nearest ancestor that ends after a given moment, in logarithmic time at any depth: each node
@@ -173,8 +239,8 @@ impl StillOpen {
 
 #[cfg(test)]
 mod tests {
-    use crate::compare::Category;
-    use crate::compare::testing::{TraceSpec, culprit_of, verdict_of};
+    use crate::compare::testing::{TraceSpec, culprit_of, verdict_in_traffic, verdict_of};
+    use crate::compare::{Category, Outcome, Reason, Verdict};
 
     const MS: i64 = 1000;
 
@@ -205,5 +271,145 @@ mod tests {
         let verdict = verdict_of(&[given_up(5)], &slow);
         assert_eq!(verdict.candidates.len(), 1, "{:?}", verdict.candidates);
         assert_eq!(culprit_of(&verdict).service, "stock");
+    }
+
+    const HOUR: i64 = 3_600_000;
+
+    /// web asks cart, which takes `work` milliseconds and whose clock is `ahead` by some, and web has no client span.
+    fn without_client(work: i64, ahead: i64) -> TraceSpec {
+        let on = |start: i64, end: i64| ((start + ahead) * MS, (end + ahead) * MS);
+        TraceSpec::default()
+            .server((1, 0), ("web", "GET /"), (0, (30 + work) * MS))
+            .server((2, 1), ("cart", "GET /cart"), on(10, 10 + work))
+            .client((3, 2), ("cart", "SELECT"), on(12, 15))
+    }
+
+    fn service_of(verdict: &Verdict) -> Result<&str, Reason> {
+        match &verdict.outcome {
+            Outcome::Identified(culprit) => Ok(&culprit.service),
+            Outcome::Inconclusive(reason) => Err(*reason),
+        }
+    }
+
+    #[test]
+    fn without_a_client_span_a_clock_that_is_behind_or_a_little_ahead_changes_no_verdict() {
+        for ahead in [-HOUR, -3_000, -300, -20, -5, -1, 0, 5, 15] {
+            for usual in [0, ahead] {
+                let (fast, slow) = ([without_client(80, usual)], without_client(400, ahead));
+                for verdict in [verdict_of(&fast, &slow), verdict_in_traffic(&fast, &[], &slow)] {
+                    assert_eq!(service_of(&verdict), Ok("cart"), "{usual} {ahead}: {}", verdict.explanation);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_client_span_nobody_is_named_for_what_a_clock_ahead_puts_behind_its_caller() {
+        for ahead in [30, 50, 300, 3_000, HOUR, 24 * HOUR] {
+            for usual in [0, ahead] {
+                for slow in [120, 400] {
+                    let (fast, slow) = ([without_client(80, usual)], without_client(slow, ahead));
+                    for verdict in [verdict_of(&fast, &slow), verdict_in_traffic(&fast, &[], &slow)] {
+                        let sentence = &verdict.explanation;
+                        assert_eq!(
+                            service_of(&verdict),
+                            Err(Reason::ClockSkew),
+                            "{usual} {ahead}: {sentence}"
+                        );
+                        assert!(sentence.contains("clocks") && !sentence.contains(" 0.000 ms"), "{sentence}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// web works some milliseconds and leaves an audit to others, which begins late and takes some.
+    fn audited(work: i64, audit: i64) -> TraceSpec {
+        TraceSpec::default().server((1, 0), ("web", "GET /"), (0, (100 + work) * MS)).server(
+            (2, 1),
+            ("audit", "POST /log"),
+            ((90 + work) * MS, (90 + work + audit) * MS),
+        )
+    }
+
+    #[test]
+    fn work_that_goes_on_behind_its_caller_hides_nothing_unless_it_grew_as_much() {
+        for audit in [50, 60, 9_000] {
+            let verdict = verdict_of(&[audited(0, 50)], &audited(300, audit));
+            assert_eq!(service_of(&verdict), Ok("web"), "{audit}: {}", verdict.explanation);
+        }
+        let verdict = verdict_of(&[audited(0, 50)], &audited(300, 350));
+        assert_eq!(service_of(&verdict), Err(Reason::ClockSkew));
+    }
+
+    /// web asks cart, then stock; cart takes `work` milliseconds, and its clock is `ahead` by some.
+    fn called(work: i64, ahead: i64, change: impl FnOnce(&mut (i64, i64))) -> TraceSpec {
+        let mut client = (5 * MS, (15 + work) * MS);
+        change(&mut client);
+        let on = |start: i64, end: i64| ((start + ahead) * MS, (end + ahead) * MS);
+        TraceSpec::default()
+            .server((1, 0), ("web", "GET /"), (0, (60 + work) * MS))
+            .client((2, 1), ("web", "GET /cart"), client)
+            .server((3, 2), ("cart", "GET /cart"), on(10, 10 + work))
+            .client((4, 1), ("web", "GET /stock"), ((20 + work) * MS, (50 + work) * MS))
+            .server((5, 4), ("stock", "GET /stock"), ((21 + work) * MS, (49 + work) * MS))
+    }
+
+    #[test]
+    fn a_client_span_that_nobody_ended_in_time_or_that_was_ended_too_early_blames_nobody_wrongly() {
+        let fast = [called(30, 0, |_| {})];
+        let breaks: [fn(&mut (i64, i64)); 4] = [
+            |client| client.1 = client.0,
+            |client| client.1 = client.0 + MS / 2,
+            |client| client.1 += 5_000 * MS,
+            |client| client.1 += 24 * HOUR * MS,
+        ];
+        for (number, change) in breaks.into_iter().enumerate() {
+            for ahead in [0, -HOUR] {
+                let slow = called(500, ahead, change);
+                for verdict in [verdict_of(&fast, &slow), verdict_in_traffic(&fast, &[], &slow)] {
+                    let culprit = culprit_of(&verdict);
+                    let found = (culprit.service.as_str(), culprit.category);
+                    assert_eq!(
+                        found,
+                        ("cart", Category::OwnTime),
+                        "{number} {ahead}: {}",
+                        verdict.explanation
+                    );
+                }
+            }
+        }
+        // Of one that was open for a while nobody can know whether it was given up.
+        for ahead in [0, -HOUR, HOUR] {
+            let early = verdict_of(&fast, &called(500, ahead, |client| client.1 = client.0 + 20 * MS));
+            assert_eq!(service_of(&early), Err(Reason::IncompleteTrace), "{}", early.explanation);
+            assert!(early.explanation.contains("ended before their answers"), "{}", early.explanation);
+        }
+        let absurd = verdict_of(&fast, &called(500, 0, |client| client.1 = 1 << 50));
+        assert_eq!(service_of(&absurd), Err(Reason::IncompleteTrace));
+        assert!(absurd.explanation.contains("no credible times"), "{}", absurd.explanation);
+        // On a clock that is ahead the answer may as well be work that nobody waited for, unless a span holds it.
+        for (change, expected) in
+            breaks.into_iter().zip([Err(Reason::ClockSkew), Err(Reason::ClockSkew), Ok("cart")])
+        {
+            let verdict = verdict_of(&fast, &called(500, HOUR, change));
+            assert_eq!(service_of(&verdict), expected, "{}", verdict.explanation);
+        }
+    }
+
+    /// web sends cart something, waits for a while, and works on alone; cart works on it for longer.
+    fn sent(work: i64, waited: i64) -> TraceSpec {
+        TraceSpec::default()
+            .server((1, 0), ("web", "GET /"), (0, (50 + work) * MS))
+            .client((2, 1), ("web", "POST /cart"), (5 * MS, 5 * MS + waited))
+            .server((3, 2), ("cart", "POST /cart"), (5 * MS, 900 * MS))
+    }
+
+    #[test]
+    fn what_is_sent_without_waiting_for_the_answer_is_no_cause() {
+        for waited in [MS / 2, 3 * MS, 20 * MS] {
+            let verdict = verdict_of(&[sent(0, waited)], &sent(400, waited));
+            assert_eq!(service_of(&verdict), Ok("web"), "{}", verdict.explanation);
+        }
     }
 }

@@ -52,6 +52,8 @@ pub(crate) struct Node {
     pub(crate) is_blocking: bool,
     /// Whether it outlived the client that waited for it.
     pub(crate) is_cut: bool,
+    /// Nanoseconds by which it ends after a caller that may have waited for it, where no client span says; else 0.
+    pub(crate) adrift: u64,
     pub(crate) start: i64,
     pub(crate) end: i64,
 }
@@ -152,6 +154,7 @@ impl<'t> Tree<'t> {
                 is_remote,
                 is_blocking: false,
                 is_cut: false,
+                adrift: 0,
                 start: since(origin, head.start),
                 end: since(origin, head.end),
             })

@@ -131,6 +131,14 @@ fn nobody_is_named_for_time_that_spans_without_a_parent_may_have_spent() {
 }
 
 #[test]
+fn without_its_root_a_trace_is_incomplete_whatever_route_the_rest_of_it_looks_like() {
+    let slow = "
+        auth server   /auth  6..14    parent=99
+        cart server   /cart  22..388  parent=98";
+    check_silent(FAST_OF_TWO, slow, Reason::IncompleteTrace);
+}
+
+#[test]
 fn of_several_roots_the_longest_counts_and_the_others_are_no_cause() {
     let other = "
     web          server   /cart    0..50 parent=0
