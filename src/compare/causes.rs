@@ -254,6 +254,7 @@ impl<'a> Ancestry<'a> {
             // Calls that failed before one succeeded are those of who failed, however long each took.
             _ if matches!(category, Category::Retry | Category::Timeout) => excess,
             None => excess,
+            Some(_) if self.is_beside(origin_at) => 0,
             Some(floor) => {
                 // Of more calls that run beside one another only a part lies on the path.
                 let time = u128::from(extra_time(entry, floor)) * u128::from(entry.on_path)
@@ -262,6 +263,13 @@ impl<'a> Ancestry<'a> {
             }
         };
         Some(Share { service, category, time, weight: WHOLE })
+    }
+
+    /// Whether the calls that grew here were all made beside the one that there usually is, and took none of the path:
+    /// it alone is on it.
+    fn is_beside(&self, origin: usize) -> bool {
+        let usual = self.floor(origin).filter(|usual| usual.instances == 1 && usual.on_path > 0);
+        usual.zip(self.entry(origin)).is_some_and(|(_, calls)| calls.on_path_instances == 1)
     }
 
     /// Whether a new kind of call stands for more calls to a service that was called from here before.
@@ -432,6 +440,38 @@ mod tests {
             }
         }
         spec
+    }
+
+    /// web asks stock, which asks price three times; where `in_turn`, one after the other, and web asks stock a second time
+    /// meanwhile.
+    fn asked_again_in_turn(in_turn: bool) -> TraceSpec {
+        let (length, calls) = if in_turn { (160, 2) } else { (60, 1) };
+        let mut spec = TraceSpec::default().server((1, 0), ("web", "GET /"), (0, (length + 20) * MS));
+        for call in 0..calls {
+            let (id, start) = (10 * (1 + call), 5 + 50 * i64::try_from(call).expect("small"));
+            let end = length + 15 - i64::from(call > 0);
+            spec = spec.client((id, 1), ("web", "GET"), (start * MS, end * MS)).server(
+                (id + 1, id),
+                ("stock", "GET /stock"),
+                ((start + 1) * MS, (end - 1) * MS),
+            );
+            for (asked, id) in (0..).zip(id + 2..id + 5) {
+                let from = start + 3 + if in_turn { 50 * asked } else { 0 };
+                spec = spec.client(
+                    (id, 10 * (1 + call) + 1),
+                    ("stock", "SELECT"),
+                    (from * MS, (from + 50) * MS),
+                );
+            }
+        }
+        spec
+    }
+
+    #[test]
+    fn a_second_call_beside_the_first_is_no_reason_for_what_makes_the_first_one_long() {
+        let verdict = verdict_of(&[asked_again_in_turn(false)], &asked_again_in_turn(true));
+        let culprit = culprit_of(&verdict);
+        assert_eq!((culprit.service.as_str(), culprit.category), ("stock", Category::LostConcurrency));
     }
 
     #[test]
