@@ -36,6 +36,9 @@ const NO_CALLS: f64 = 0.01;
 /// already suspicious, and one that did not is not.
 const SUPPOSED_CALLS: f64 = 4.0;
 const SUPPOSED_LONG: f64 = 0.5;
+/// Of one trace so many calls of a kind count: one that makes hundreds of long calls is still one trace, and no fault of
+/// the traffic.
+const CALLS_OF_ONE_TRACE: u32 = 2;
 /// Where all calls are shorter than this, in nanoseconds, one is not yet absurd for taking ten times as long.
 const LEAST_USUAL: f64 = 1_000_000.0;
 /// A twentieth of all calls takes longer than 95 % of them do; from so much more on all is out of order.
@@ -169,9 +172,15 @@ impl Traffic {
             *time = time.saturating_add(path.alone[number]);
         }
         let mut long = Vec::new();
+        let mut counted: Map<u64, u32> = Map::with_hasher(FixedState::default());
         let mut tables = self.tables();
         for number in 0..tree.nodes.length() {
             if calls.base[number] != number {
+                continue;
+            }
+            let of_this_trace = counted.entry(calls.item[number]).or_default();
+            *of_this_trace += 1;
+            if *of_this_trace > CALLS_OF_ONE_TRACE {
                 continue;
             }
             let usual = tables.count_item(now, calls.item[number], times[number], self);

@@ -119,3 +119,33 @@ fn many_waits_that_are_a_thousand_times_as_long_soon_count_in_full() {
     let excess = watch.edge().excess_of_one();
     assert!(excess > 3_000_000_000, "{excess} ns");
 }
+
+/// web asks cart so many times, and waits `wait` microseconds each time beside what cart works.
+fn pages(times: u64, wait: i64) -> TraceSpec {
+    let each = 20 * MS + wait;
+    let whole = i64::try_from(times).expect("small") * each + 20 * MS;
+    (0..times).fold(TraceSpec::default().server((1, 0), ("web", "GET /"), (0, whole)), |spec, number| {
+        let start = 10 * MS + i64::try_from(number).expect("small") * each;
+        spec.client((10 + 2 * number, 1), ("web", "GET /cart"), (start, start + each)).server(
+            (11 + 2 * number, 10 + 2 * number),
+            ("cart", "GET /cart"),
+            (start + wait, start + each),
+        )
+    })
+}
+
+#[test]
+fn one_trace_of_many_long_waits_is_no_fault_of_the_traffic() {
+    let mut watch = Watch::new();
+    watch.see_for(10 * MINUTE, NORMAL);
+    let trace = pages(100, 50 * NORMAL).build(1);
+    let long = watch.traffic.observe(watch.now, &analysis(&trace).expect("valid times"));
+    assert!(!long.is_empty());
+    assert!(!watch.traffic.is_fault(watch.now, &long));
+    assert!(watch.edge().oddness() < FAULT, "{}", watch.edge().oddness());
+    // Three of them are.
+    for _ in 0..2 {
+        watch.traffic.observe(watch.now, &analysis(&trace).expect("valid times"));
+    }
+    assert!(watch.edge().long > FAULT_CALLS);
+}
