@@ -24,7 +24,7 @@ use story::Story;
 const MEMORY_LIMIT: u64 = 256 << 20;
 
 /// Tells on `out`, a line at a time, what the sidecar does with the traffic of three services until it has named the
-/// one that turned slow; takes about 16 seconds. Returns whether it has. `colour` says whether `out` is a terminal.
+/// one that turned slow; takes about 17 seconds. Returns whether it has. `colour` says whether `out` is a terminal.
 ///
 /// # Errors
 /// When no port can be had, or a part of the demonstration cannot reach another.
@@ -36,7 +36,8 @@ pub async fn run(out: &mut dyn Write, colour: bool) -> anyhow::Result<bool> {
     let config = config(sink.address());
     let (budgets, _) = Budgets::divide(&config, MEMORY_LIMIT);
     let app = App::bind(config, budgets, clock).await?;
-    let mut story = Story::new(out, colour, clock, app.addresses(), arrived);
+    let system = traffic::system();
+    let mut story = Story::new(out, colour, clock, app.addresses(), &system, arrived);
 
     // The story ends the sidecar, which then sends what it holds; the backend ends after it.
     let (end_sidecar, sidecar_ends) = oneshot::channel::<()>();

@@ -36,6 +36,8 @@
 //! - [`config`], [`cli`], [`admin`], [`telemetry`]: what an operator sets, types and sees.
 //! - [`secrets`]: certificates, keys and tokens, read from files and again while the process runs.
 //! - [`demo`], [`waterfall`], [`template`]: the demonstration, a trace drawn as text, names made low-cardinality.
+//! - [`simulate`]: systems with known faults, on which verdicts are measured, and which the demonstration's traffic comes
+//!   from.
 //! - [`health`]: asks a running sidecar whether it is ready.
 //!
 //! # Architecture invariants: what is deliberately absent

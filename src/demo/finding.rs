@@ -105,14 +105,15 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::traffic::{CULPRIT, Traffic};
+    use super::super::traffic::{CULPRIT, Traffic, system};
     use super::*;
     use crate::otlp::span::field;
     use crate::otlp::wire::put_bytes;
 
     /// A trace of the generator whose first span carries `attributes`, encoded `KeyValue`s.
     fn trace(attributes: &[(&str, &[u8])]) -> Trace {
-        let export = Traffic::new(1, 0, u64::MAX, 1).until(2_000_000_000).remove(0);
+        let system = system();
+        let export = Traffic::new(&system, 1, 0, u64::MAX).until(2_000_000_000).remove(0);
         let mut trace = Trace::all_in(&export.request).expect("protobuf").remove(0);
         let mut body = trace.span(0).expect("not empty").body.to_vec();
         for (key, value) in attributes {

@@ -78,7 +78,7 @@ impl TraceService for Receiver {
 
 #[cfg(test)]
 mod tests {
-    use super::super::traffic::Traffic;
+    use super::super::traffic::{Traffic, system};
     use super::*;
     use crate::otlp::services::opentelemetry::proto::collector::trace::v1::trace_service_client::TraceServiceClient;
 
@@ -86,7 +86,8 @@ mod tests {
     async fn what_is_sent_arrives_trace_by_trace() {
         let (sink, mut arrived) = Sink::bind().await.expect("a free port");
         let address = sink.address();
-        let export = Traffic::new(1, 0, u64::MAX, 1).until(2_000_000_000).remove(0);
+        let system = system();
+        let export = Traffic::new(&system, 1, 0, u64::MAX).until(2_000_000_000).remove(0);
         let sent = Trace::all_in(&export.request).expect("protobuf");
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let client = async {

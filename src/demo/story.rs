@@ -5,15 +5,16 @@ use std::io::{self, Write};
 use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 
-use super::counts::Counts;
+use super::counts::{Counts, Spans};
 use super::finding::Finding;
 use super::http;
-use super::traffic::{ADDED, CULPRIT, Export, REQUEST_INTERVAL, Traffic};
+use super::traffic::{ADDED, CULPRIT, Export, INSTANCES, REQUEST_INTERVAL, Traffic};
 use crate::app::{Addresses, Clock};
 use crate::assemble::Trace;
 use crate::otlp::Nanos;
 use crate::otlp::codec::Body;
 use crate::otlp::services::opentelemetry::proto::collector::trace::v1::trace_service_client::TraceServiceClient;
+use crate::simulate::system::System;
 
 const SECOND: Nanos = 1_000_000_000;
 
@@ -23,11 +24,11 @@ const TICK: Nanos = SECOND / 20;
 /// When the pre-processor turns slow: the thresholds are learned by then, and references are there.
 const SLOW_FROM: Nanos = 8 * SECOND;
 
-/// How many requests of the pre-processor there are to a slow one.
-const SLOW_SHARE: u64 = 3;
-
 /// When the story ends, if a trace has named somebody.
 const ENOUGH: Nanos = 14 * SECOND;
+
+/// So long the sidecar may take to decide and send what is left: a wait for a root, a batch, and far more than either.
+const SETTLING: Nanos = 5 * SECOND;
 
 /// When it ends without.
 const TOO_LONG: Nanos = 30 * SECOND;
@@ -41,7 +42,7 @@ pub(super) struct Story<'a> {
     clock: Clock,
     started: Nanos,
     sidecar: Addresses,
-    traffic: Traffic,
+    traffic: Traffic<'a>,
     arrived: mpsc::Receiver<Vec<Trace>>,
     findings: Findings,
 }
@@ -75,10 +76,11 @@ impl<'a> Story<'a> {
         colour: bool,
         clock: Clock,
         sidecar: Addresses,
+        system: &'a System,
         arrived: mpsc::Receiver<Vec<Trace>>,
     ) -> Self {
         let started = clock.now();
-        let traffic = Traffic::new(SEED, started, started + SLOW_FROM, SLOW_SHARE);
+        let traffic = Traffic::new(system, SEED, started, started + SLOW_FROM);
         Self { out, colour, clock, started, sidecar, traffic, arrived, findings: Findings::default() }
     }
 
@@ -102,7 +104,7 @@ impl<'a> Story<'a> {
             if elapsed >= SLOW_FROM && !turned_slow {
                 turned_slow = true;
                 let added = ADDED / 1_000_000;
-                self.say(&format!("{CULPRIT} turns slow: {added} ms more, one request in {SLOW_SHARE}"))?;
+                self.say(&format!("one of {INSTANCES} instances of {CULPRIT} turns slow: {added} ms more"))?;
             }
             for export in self.traffic.until(self.started + elapsed) {
                 self.send(&mut client, export).await?;
@@ -118,7 +120,7 @@ impl<'a> Story<'a> {
     }
 
     /// web-server and inference-server speak gRPC, the pre-processor HTTP.
-    async fn send(&self, client: &mut TraceServiceClient<Channel>, export: Export) -> anyhow::Result<()> {
+    async fn send(&self, client: &mut TraceServiceClient<Channel>, export: Export<'_>) -> anyhow::Result<()> {
         if export.service == CULPRIT {
             return http::post_spans(self.sidecar.http, export.request).await;
         }
@@ -148,6 +150,19 @@ impl<'a> Story<'a> {
         Ok(Counts::of(&http::get_text(self.sidecar.admin, "/metrics").await?))
     }
 
+    /// Once the services have stopped: when all is decided and sent, for figures read before that are none of one moment.
+    async fn settled(&mut self) -> anyhow::Result<Counts> {
+        let until = self.clock.now() + SETTLING;
+        loop {
+            self.take_what_arrived()?;
+            let counts = self.counts().await?;
+            if counts.spans.are_settled() || self.clock.now() >= until {
+                return Ok(counts);
+            }
+            self.clock.wait_until(self.clock.now() + TICK).await;
+        }
+    }
+
     async fn report(&mut self) -> anyhow::Result<()> {
         let counts = self.counts().await?;
         let (learned, routes) = (counts.routes_learned, counts.routes_learned + counts.routes_learning);
@@ -162,7 +177,7 @@ impl<'a> Story<'a> {
     }
 
     async fn conclude(&mut self) -> anyhow::Result<bool> {
-        let counts = self.counts().await?;
+        let counts = self.settled().await?;
         writeln!(self.out)?;
         let Some((trace, finding)) = self.findings.shown.take() else {
             writeln!(self.out, "No slow trace arrived with a verdict. This is a bug; please report it.")?;
@@ -172,12 +187,17 @@ impl<'a> Story<'a> {
         writeln!(
             self.out,
             "\nOf {} traces, {} were kept as slow, {} while laggard learned, {} as a sample of\n\
-             the rest; {} were dropped; the others are not decided yet.",
+             the rest; {} were dropped.",
             counts.seen(),
             counts.slow,
             counts.learning,
             counts.sampled,
             counts.dropped
+        )?;
+        let Spans { accepted, sent, dropped, held, queued } = counts.spans;
+        writeln!(
+            self.out,
+            "Of {accepted} spans, {sent} were sent, {dropped} dropped, {held} are held, {queued} queued."
         )?;
         let Findings { count, right, .. } = self.findings;
         writeln!(self.out, "{right} of {count} verdicts name {CULPRIT}.")?;

@@ -1,218 +1,132 @@
-//! The running example: three services that answer requests, until one of them turns slow.
+//! The running example: three services that answer requests, until an instance of one of them turns slow.
 //!
-//! Each service exports its own spans, in its own requests, when its own batch is due, as OpenTelemetry SDKs do: a
-//! child comes before its parent, and the spans of one trace come in pieces. The same seed gives the same traffic.
+//! What a request leaves behind is the simulator's answer, as for the systems on which verdicts are measured. Here is
+//! how it gets out: each instance exports its own spans, in its own requests, when its own batch is due, as OpenTelemetry
+//! SDKs do, so a child comes before its parent and the spans of one trace come in pieces. The same seed gives the same
+//! traffic.
 
 mod scenario;
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
-use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
-use prost::Message;
+use crate::otlp::{Nanos, TraceId};
+use crate::simulate::encode::encode_instance;
+use crate::simulate::random::{Random, mix};
+use crate::simulate::run::{Moment, SimulatedSpan, run};
+use crate::simulate::system::System;
+use scenario::fault;
+pub use scenario::{ADDED, CULPRIT, INSTANCES, system};
 
-use crate::otlp::Nanos;
-use scenario::{Call, PRE_PROCESSOR, ROUTES, Route, text};
-
-const MICROSECOND: Nanos = 1_000;
 const MILLISECOND: Nanos = 1_000_000;
-
-/// The service that turns slow.
-pub const CULPRIT: &str = "pre-processor";
-
-/// How much longer it then works on a request.
-pub const ADDED: Nanos = 725 * MILLISECOND;
 
 /// From one user request to the next, on average.
 pub const REQUEST_INTERVAL: Nanos = 50 * MILLISECOND;
 
-/// A request waits this long on the network each way, at least.
-const NETWORK: Nanos = 300 * MICROSECOND;
+/// From one export of an SDK to the next.
+const BATCH_DELAY: Nanos = 200 * MILLISECOND;
 
-/// A service that sends spans.
+/// How much later than that it is for each next instance, so that they do not all export at once.
+const APART: Nanos = 30 * MILLISECOND;
+
+/// An instance of a service, which sends its own spans.
 #[derive(Debug)]
-struct Service {
-    name: &'static str,
-    /// From one export of its SDK to the next.
+struct Instance<'s> {
+    service: usize,
+    replica: usize,
     batch_delay: Nanos,
     /// Spans that have not been exported yet.
-    pending: Vec<Span>,
+    pending: Vec<(TraceId, SimulatedSpan<'s>)>,
     next_export: Nanos,
 }
 
-/// One export request of one service.
+/// One export request of one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Export {
-    /// Who sends it.
-    pub service: &'static str,
+pub struct Export<'s> {
+    /// The service that sends it.
+    pub service: &'s str,
     /// An encoded `ExportTraceServiceRequest`.
     pub request: Vec<u8>,
 }
 
 /// Generates the traffic. It reads no clock: who calls it says how late it is.
 #[derive(Debug)]
-pub struct Traffic {
+pub struct Traffic<'s> {
+    system: &'s System,
     random: Random,
-    services: [Service; 3],
+    instances: Vec<Instance<'s>>,
     next_request: Nanos,
     slow_from: Nanos,
-    slow_share: u64,
 }
 
-impl Traffic {
-    /// Traffic from `start` on, Unix nanoseconds. Of the requests that begin at `slow_from` or later and take part
-    /// in it, one in `slow_share` meets a slow [`CULPRIT`].
-    pub fn new(seed: u64, start: Nanos, slow_from: Nanos, slow_share: u64) -> Self {
-        let service = |name, milliseconds: Nanos| Service {
-            name,
-            batch_delay: milliseconds * MILLISECOND,
-            pending: Vec::new(),
-            next_export: start + milliseconds * MILLISECOND,
-        };
+impl<'s> Traffic<'s> {
+    /// Traffic of `system`, which is [`system`], from `start` on, Unix nanoseconds. An instance of [`CULPRIT`] is slow for
+    /// requests that begin at `slow_from` or later.
+    pub fn new(system: &'s System, seed: u64, start: Nanos, slow_from: Nanos) -> Self {
+        let all = system.services.iter().enumerate();
+        let all = all.flat_map(|(service, about)| (0..about.replicas).map(move |replica| (service, replica)));
+        let instances = (0..).zip(all).map(|(number, (service, replica))| {
+            let batch_delay = BATCH_DELAY + number * APART;
+            Instance { service, replica, batch_delay, pending: Vec::new(), next_export: start + batch_delay }
+        });
         Self {
-            random: Random(seed),
-            services: [service("web-server", 300), service(CULPRIT, 200), service("inference-server", 250)],
+            system,
+            random: Random::new(seed),
+            instances: instances.collect(),
             next_request: start,
             slow_from,
-            slow_share: slow_share.max(1),
         }
     }
 
     /// What the services have exported until `now`, since the last call. A request shows up when it has ended.
-    pub fn until(&mut self, now: Nanos) -> Vec<Export> {
+    pub fn until(&mut self, now: Nanos) -> Vec<Export<'s>> {
         while self.next_request <= now {
             let start = self.next_request;
-            self.next_request += self.random.around(REQUEST_INTERVAL, 30);
+            // Give or take 30 %.
+            self.next_request +=
+                REQUEST_INTERVAL / 10 * 7 + self.random.number() % (REQUEST_INTERVAL / 10 * 6);
             self.answer(start);
         }
-        self.services.iter_mut().filter_map(|service| service.export(now)).collect()
+        let system = self.system;
+        self.instances.iter_mut().filter_map(|instance| instance.export(system, now)).collect()
     }
 
-    /// Adds the spans of one request that a user makes at `start`.
+    /// Hands out the spans of one request that a user makes at `start`.
     fn answer(&mut self, start: Nanos) {
-        let route = self.route();
-        let is_slow = start >= self.slow_from && self.random.below(self.slow_share) == 0;
-        let trace_id = [self.random.next(), self.random.next()].map(u64::to_be_bytes).concat();
-
-        // On the way in: when each part receives its request, and when it calls the next part.
-        let mut now = start;
-        let mut calls = Vec::with_capacity(route.parts.len());
-        for part in route.parts {
-            let received = now;
-            now += self.random.around(part.before, 6);
-            if is_slow && part.service == PRE_PROCESSOR {
-                now += self.random.around(ADDED, 3);
-            }
-            let called = now;
-            now += self.network();
-            let [server_id, client_id] = [self.random.span_id(), self.random.span_id()];
-            calls.push(Call {
-                part,
-                server_id,
-                client_id,
-                received,
-                called,
-                returned: called,
-                ended: called,
-            });
-        }
-        // On the way out: the innermost part answers first.
-        let mut callee_ended = None;
-        for call in calls.iter_mut().rev() {
-            if let Some(ended) = callee_ended {
-                call.returned = ended + self.network();
-            }
-            call.ended = call.returned + self.random.around(call.part.after, 6);
-            callee_ended = Some(call.ended);
-        }
-        let callees = route.parts.iter().skip(1).map(Some).chain([None]);
-        let mut caller_id = Vec::new();
-        for (call, callee) in calls.into_iter().zip(callees) {
-            let Some(service) = self.services.get_mut(call.part.service) else { continue };
-            service.pending.push(call.server_span(&trace_id, caller_id, route.method));
-            if let Some(callee) = callee {
-                service.pending.push(call.client_span(&trace_id, callee, route.method));
-            }
-            caller_id = call.client_id;
-        }
-    }
-
-    fn route(&mut self) -> &'static Route {
-        let mut chosen = self.random.below(ROUTES.iter().map(|route| route.weight).sum());
-        for route in &ROUTES {
-            match chosen.checked_sub(route.weight) {
-                Some(rest) => chosen = rest,
-                None => return route,
+        let route = self.system.draw_route(&mut self.random);
+        let Some((operation, _)) = self.system.routes.get(route) else { return };
+        let seed = self.random.number();
+        let halves = [self.random.number(), self.random.number()].map(u64::to_be_bytes);
+        let Some(id) = TraceId::from_slice(halves.as_flattened()) else { return };
+        let moment = Moment { seed, start, progress: 0.0, operation: *operation, calm: None };
+        let fault = Some(fault()).filter(|_| start >= self.slow_from);
+        for mut span in run(self.system, fault.as_ref(), moment).spans {
+            // Numbers from 1 are no ids that anybody would take for real.
+            let of = |id| if id == 0 { 0 } else { mix(seed, id) | 1 };
+            (span.id, span.parent) = (of(span.id), of(span.parent));
+            let is_its = |one: &&mut Instance<'_>| (one.service, one.replica) == (span.service, span.replica);
+            if let Some(instance) = self.instances.iter_mut().find(is_its) {
+                instance.pending.push((id, span));
             }
         }
-        let [first, ..] = &ROUTES;
-        first
-    }
-
-    fn network(&mut self) -> Nanos {
-        NETWORK + self.random.below(NETWORK)
     }
 }
 
-impl Service {
-    /// What has ended by `now`, in the order in which it ended, when this service's batch is due.
-    fn export(&mut self, now: Nanos) -> Option<Export> {
+impl<'s> Instance<'s> {
+    /// What has ended by `now`, in the order in which it ended, when this instance's batch is due.
+    fn export(&mut self, system: &'s System, now: Nanos) -> Option<Export<'s>> {
         if now < self.next_export {
             return None;
         }
         while self.next_export <= now {
             self.next_export += self.batch_delay;
         }
-        let mut spans: Vec<Span> =
-            self.pending.extract_if(.., |span| span.end_time_unix_nano <= now).collect();
+        let mut spans: Vec<_> = self.pending.extract_if(.., |(_, span)| span.end <= now).collect();
         if spans.is_empty() {
             return None;
         }
-        spans.sort_by_key(|span| span.end_time_unix_nano);
-        let resource = Resource {
-            attributes: vec![
-                text("service.name", self.name),
-                text("service.instance.id", &format!("{}-1", self.name)),
-                text("telemetry.sdk.language", "rust"),
-            ],
-            ..Resource::default()
-        };
-        let scope =
-            InstrumentationScope { name: "laggard-demo".to_owned(), ..InstrumentationScope::default() };
-        let scope_spans = ScopeSpans { scope: Some(scope), spans, ..ScopeSpans::default() };
-        let resource_spans =
-            ResourceSpans { resource: Some(resource), scope_spans: vec![scope_spans], ..Default::default() };
-        let request = ExportTraceServiceRequest { resource_spans: vec![resource_spans] };
-        Some(Export { service: self.name, request: request.encode_to_vec() })
-    }
-}
-
-/// splitmix64: all that a demonstration needs of chance.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// 0 up to, but not, `limit`.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
-    }
-
-    /// `middle` give or take at most `percent` of it.
-    fn around(&mut self, middle: Nanos, percent: u64) -> Nanos {
-        let reach = middle * percent / 100;
-        middle - reach + self.below(2 * reach + 1)
-    }
-
-    fn span_id(&mut self) -> Vec<u8> {
-        self.next().to_be_bytes().to_vec()
+        spans.sort_by_key(|(_, span)| span.end);
+        let spans: Vec<_> = spans.iter().map(|(id, span)| (*id, span)).collect();
+        let mut request = Vec::new();
+        encode_instance(system, &spans, &mut request);
+        Some(Export { service: &system.services.get(self.service)?.name, request })
     }
 }
 
@@ -220,24 +134,33 @@ impl Random {
 mod tests {
     use std::collections::BTreeMap;
 
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::trace::v1::Span;
+    use prost::Message as _;
+
     use super::*;
     use crate::assemble::Trace;
-    use crate::otlp::TraceId;
     use crate::otlp::span::Kind;
 
     const START: Nanos = 1_700_000_000_000_000_000;
     const SECOND: Nanos = 1_000_000_000;
 
-    /// Ten seconds of traffic in steps of a tenth, slow in the second half.
-    fn exports() -> Vec<Export> {
-        let mut traffic = Traffic::new(1, START, START + 5 * SECOND, 1);
-        (0..=100).flat_map(|step| traffic.until(START + step * SECOND / 10)).collect()
+    /// Ten seconds of traffic in steps of a tenth, slow in the second half: who sent it, and what.
+    fn exports() -> Vec<(String, Vec<u8>)> {
+        let system = system();
+        let mut traffic = Traffic::new(&system, 1, START, START + 5 * SECOND);
+        let exports = (0..=100).flat_map(|step| traffic.until(START + step * SECOND / 10));
+        exports.map(|export| (export.service.to_owned(), export.request)).collect()
+    }
+
+    fn decoded(request: &[u8]) -> ExportTraceServiceRequest {
+        ExportTraceServiceRequest::decode(request).expect("protobuf")
     }
 
     fn traces() -> BTreeMap<TraceId, Vec<Span>> {
         let mut traces: BTreeMap<TraceId, Vec<Span>> = BTreeMap::new();
-        for export in exports() {
-            let request = ExportTraceServiceRequest::decode(export.request.as_slice()).expect("protobuf");
+        for (_, request) in exports() {
+            let request = decoded(&request);
             for span in request.resource_spans.into_iter().flat_map(|r| r.scope_spans).flat_map(|s| s.spans) {
                 let id = TraceId::from_slice(&span.trace_id).expect("valid");
                 traces.entry(id).or_default().push(span);
@@ -252,24 +175,27 @@ mod tests {
     }
 
     #[test]
-    fn each_request_holds_one_services_spans_in_the_order_in_which_they_ended() {
-        for export in exports() {
-            let request = ExportTraceServiceRequest::decode(export.request.as_slice()).expect("protobuf");
+    fn each_request_holds_one_instances_spans_in_the_order_in_which_they_ended() {
+        let mut pods = std::collections::BTreeSet::new();
+        for (service, request) in exports() {
+            let request = decoded(&request);
             assert_eq!(request.resource_spans.len(), 1);
-            let ends: Vec<u64> = request.resource_spans[0].scope_spans[0]
-                .spans
-                .iter()
-                .map(|span| span.end_time_unix_nano)
-                .collect();
+            let part = &request.resource_spans[0];
+            let ends: Vec<u64> =
+                part.scope_spans[0].spans.iter().map(|span| span.end_time_unix_nano).collect();
             assert!(ends.is_sorted());
+            let pod = format!("{:?}", part.resource.as_ref().expect("there").attributes[1].value);
+            assert!(pod.contains(&service), "{pod}");
+            pods.insert(pod);
         }
+        assert_eq!(pods.len(), 2 + INSTANCES);
     }
 
     #[test]
     fn a_trace_comes_in_several_requests() {
         let mut requests: BTreeMap<TraceId, usize> = BTreeMap::new();
-        for export in exports() {
-            for trace in Trace::all_in(&export.request).expect("protobuf") {
+        for (_, request) in exports() {
+            for trace in Trace::all_in(&request).expect("protobuf") {
                 *requests.entry(trace.id()).or_default() += 1;
             }
         }
@@ -290,8 +216,8 @@ mod tests {
     }
 
     #[test]
-    fn only_the_culprits_own_time_grows_and_only_from_its_moment_on() {
-        let mut slow = 0;
+    fn only_the_culprits_own_time_grows_and_only_from_its_moment_on_in_one_instance() {
+        let (mut slow, mut later) = (0, 0);
         for spans in traces().values() {
             let server = |operation: &str| spans.iter().find(|span| span.name == operation);
             let (Some(entry), Some(culprit)) = (server("inference-span"), server("preprocess-request"))
@@ -304,14 +230,16 @@ mod tests {
             let own = milliseconds(culprit) - below;
             let client = spans.iter().find(|s| s.parent_span_id == entry.span_id).expect("it calls");
             assert!(milliseconds(entry) - milliseconds(client) < 12);
-            assert_eq!(client.kind, Kind::Client as i32);
-            if entry.start_time_unix_nano < START + 5 * SECOND {
-                assert!((40..60).contains(&own), "{own} ms");
-            } else {
-                assert!((740..820).contains(&own), "{own} ms");
+            assert_eq!((client.kind, client.name.as_str()), (Kind::Client as i32, "POST"));
+            let is_later = entry.start_time_unix_nano >= START + 5 * SECOND;
+            later += usize::from(is_later);
+            if own > 100 {
+                assert!(is_later && (755..795).contains(&own), "{own} ms");
                 slow += 1;
+            } else {
+                assert!((35..65).contains(&own), "{own} ms");
             }
         }
-        assert!(slow > 20, "{slow}");
+        assert!((later / 5..later / 2).contains(&slow), "{slow} of {later}");
     }
 }

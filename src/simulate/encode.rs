@@ -11,20 +11,26 @@ pub fn encode(system: &System, id: TraceId, request: &Request<'_>, out: &mut Vec
     let mut spans: Vec<&SimulatedSpan<'_>> = request.spans.iter().collect();
     spans.sort_by_key(|span| (span.service, span.replica));
     for spans in spans.chunk_by(|a, b| (a.service, a.replica) == (b.service, b.replica)) {
-        let Some(SimulatedSpan { service, replica, .. }) = spans.first() else { continue };
-        let name = &system.services[*service].name;
-        put_message(out, 1, |out| {
-            put_message(out, 1, |out| {
-                put_attribute(out, 1, "service.name", name);
-                put_attribute(out, 1, "k8s.pod.name", &format!("{name}-{replica}"));
-            });
-            put_message(out, 2, |out| {
-                for span in spans {
-                    put_message(out, 2, |out| put_span(system, id, span, out));
-                }
-            });
-        });
+        let spans: Vec<_> = spans.iter().map(|span| (id, *span)).collect();
+        encode_instance(system, &spans, out);
     }
+}
+
+/// Appends a `ResourceSpans` with spans of one instance, each with the id of its trace.
+pub fn encode_instance(system: &System, spans: &[(TraceId, &SimulatedSpan<'_>)], out: &mut Vec<u8>) {
+    let Some((_, SimulatedSpan { service, replica, .. })) = spans.first() else { return };
+    let name = &system.services[*service].name;
+    put_message(out, 1, |out| {
+        put_message(out, 1, |out| {
+            put_attribute(out, 1, "service.name", name);
+            put_attribute(out, 1, "k8s.pod.name", &format!("{name}-{replica}"));
+        });
+        put_message(out, 2, |out| {
+            for (id, span) in spans {
+                put_message(out, 2, |out| put_span(system, *id, span, out));
+            }
+        });
+    });
 }
 
 fn put_span(system: &System, id: TraceId, span: &SimulatedSpan<'_>, out: &mut Vec<u8>) {
@@ -45,6 +51,12 @@ fn put_span(system: &System, id: TraceId, span: &SimulatedSpan<'_>, out: &mut Ve
     put_fixed64(out, 7, start);
     put_fixed64(out, 8, end);
     put_attributes(system, span, service.style, out);
+    for (time, name) in &span.events {
+        put_message(out, 11, |out| {
+            put_fixed64(out, 1, time.saturating_add_signed(skew));
+            put_bytes(out, 2, name.as_bytes());
+        });
+    }
     if span.is_error {
         put_bytes(out, 15, &[0x18, 2]);
     }
@@ -67,9 +79,10 @@ fn put_attributes(system: &System, span: &SimulatedSpan<'_>, style: Style, out: 
             put("rpc.method", last_part(span.name));
         }
         (kind, _) => {
-            put(if is_old { "http.method" } else { "http.request.method" }, "GET");
+            let (method, path) = span.route.split_once(' ').unwrap_or((span.route, ""));
+            put(if is_old { "http.method" } else { "http.request.method" }, method);
             if kind == Kind::Server {
-                put("http.route", span.name.trim_start_matches("GET "));
+                put("http.route", path);
             }
         }
     }

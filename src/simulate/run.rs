@@ -3,11 +3,12 @@
 //! Chance is drawn by place (trace, call path, attempt), so the same request can be run with and without a fault: the
 //! difference of the two durations is what the fault added, exactly.
 
+mod calls;
 mod struck;
 
 use super::fault::{Fault, Scenario};
 use super::random::{Latency, Random, mix};
-use super::system::{Call, Step, Style, System};
+use super::system::{Operation, Step, System};
 use crate::otlp::Nanos;
 use crate::otlp::span::Kind;
 
@@ -53,6 +54,8 @@ pub struct SimulatedSpan<'s> {
     pub kind: Kind,
     /// Its name.
     pub name: &'s str,
+    /// The method and the path that HTTP asked with, where it asked; else nothing.
+    pub route: &'s str,
     /// Unix nanoseconds.
     pub start: Nanos,
     /// Unix nanoseconds.
@@ -61,6 +64,8 @@ pub struct SimulatedSpan<'s> {
     pub is_error: bool,
     /// Whom it calls.
     pub peer: Peer,
+    /// What happened when, Unix nanoseconds.
+    pub events: Vec<(Nanos, &'s str)>,
 }
 
 /// Who is at the other end of a call.
@@ -116,6 +121,24 @@ struct To {
     key: u64,
 }
 
+/// What a span is called.
+#[derive(Clone, Copy)]
+struct What<'s> {
+    name: &'s str,
+    route: &'s str,
+}
+
+impl<'s> What<'s> {
+    /// Nothing that HTTP asks for.
+    fn plain(name: &'s str) -> Self {
+        Self { name, route: "" }
+    }
+
+    fn method(self) -> &'s str {
+        self.route.split(' ').next().unwrap_or_default()
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Answer {
     end: Nanos,
@@ -138,7 +161,7 @@ impl<'s> Run<'s> {
     }
 
     /// Begins a span and returns its id; a service that sends none passes on the id around it.
-    fn open(&mut self, of: (usize, usize), kind: Kind, name: &'s str, parent: u64, start: Nanos) -> u64 {
+    fn open(&mut self, of: (usize, usize), kind: Kind, what: What<'s>, parent: u64, start: Nanos) -> u64 {
         if self.spans.len() >= MOST_SPANS {
             return 0;
         }
@@ -152,19 +175,20 @@ impl<'s> Run<'s> {
             service: of.0,
             replica: of.1,
             kind,
-            name,
+            name: what.name,
+            route: what.route,
             start,
             end: start,
             is_error: false,
             peer: Peer::None,
+            events: Vec::new(),
         });
         id
     }
 
     /// Ends a span that `of` began with this id, if it did.
     fn close(&mut self, id: u64, service: usize, end: Nanos, change: impl FnOnce(&mut SimulatedSpan<'s>)) {
-        if let Some(span) = self.spans.get_mut((id as usize).wrapping_sub(1)).filter(|s| s.service == service)
-        {
+        if let Some(span) = self.opened(id, service) {
             // An id that was passed on belongs to a span that ends by itself.
             if span.end == span.start {
                 span.end = end.max(span.start + 1);
@@ -173,10 +197,21 @@ impl<'s> Run<'s> {
         }
     }
 
+    /// The span that `service` began with this id, if it did.
+    fn opened(&mut self, id: u64, service: usize) -> Option<&mut SimulatedSpan<'s>> {
+        self.spans.get_mut((id as usize).wrapping_sub(1)).filter(|span| span.service == service)
+    }
+
+    /// What an operation is called where it is served.
+    fn what(&self, operation: usize) -> What<'s> {
+        let Operation { name, route, .. } = &self.system.operations[operation];
+        What { name, route }
+    }
+
     fn serve(&mut self, to: To, start: Nanos) -> Answer {
         let operation = &self.system.operations[to.operation];
         let service = operation.service;
-        let span = self.open((service, to.replica), to.kind, &operation.name, to.parent, start);
+        let span = self.open((service, to.replica), to.kind, self.what(to.operation), to.parent, start);
         let mut random = Random::at(to.key, 0xb16);
         let is_bigger = self.happens(service, operation.bigger.0, &mut random);
         let bigger = if is_bigger { operation.bigger.1 } else { 1.0 };
@@ -208,10 +243,21 @@ impl<'s> Run<'s> {
             Step::Work(latency) => done(now + self.work(from, latency)),
             Step::Inside(latency) => {
                 let end = now + self.work(from, latency);
-                let span =
-                    self.open((from.service, from.replica), Kind::Internal, "prepare", from.parent, now);
+                let span = self.open(
+                    (from.service, from.replica),
+                    Kind::Internal,
+                    What::plain("prepare"),
+                    from.parent,
+                    now,
+                );
                 self.close(span, from.service, end, |_| {});
                 done(end)
+            }
+            Step::Event(name) => {
+                if let Some(span) = self.opened(from.parent, from.service) {
+                    span.events.push((now, name));
+                }
+                done(now)
             }
             Step::Call(call) => self.repeated(from, at, call, now),
             Step::Together(calls) => {
@@ -281,135 +327,9 @@ impl<'s> Run<'s> {
             end += if is_slow { fault.amount } else { 0 };
         }
         let name = if peer == Peer::Cache { "GET" } else { "SELECT" };
-        let span = self.open((from.service, from.replica), Kind::Client, name, from.parent, now);
+        let span = self.open((from.service, from.replica), Kind::Client, What::plain(name), from.parent, now);
         self.close(span, from.service, end, |span| span.peer = peer);
         end
-    }
-
-    /// A call, as often as a fault has it made.
-    fn repeated(&mut self, from: From, at: (usize, usize), call: &Call, now: Nanos) -> Answer {
-        if let Some(fault) = self.strikes_step(Scenario::Fallback, from, at) {
-            let latency = Latency { median: fault.amount as f64, sigma: 0.1, tail: 0.0 };
-            let end = self.query(from, Peer::Database(fault.other), &latency, now);
-            return Answer { end, is_failed: false };
-        }
-        let mut answer = self.call(from, call, now);
-        if let Some(fault) = self.strikes_step(Scenario::ExtraCalls, from, at) {
-            for number in 0..fault.amount.min(150) {
-                let again = From { key: mix(from.key, 0x1000 + number), ..from };
-                answer = self.call(again, call, answer.end);
-            }
-        }
-        answer
-    }
-
-    /// A call with its further attempts.
-    fn call(&mut self, from: From, call: &Call, now: Nanos) -> Answer {
-        let callee = self.system.operations[call.operation].service;
-        if let Some(fault) =
-            self.fault.filter(|fault| fault.scenario == Scenario::Breaker && fault.service == callee)
-        {
-            return self.behind_breaker(from, call, fault, now);
-        }
-        let attempts = match self.fault.map(|fault| fault.scenario) {
-            Some(Scenario::Retry) => call.attempts.max(2),
-            Some(Scenario::RetryStorm) => 3,
-            _ => call.attempts,
-        };
-        let mut now = now;
-        for attempt in 0..attempts {
-            let key = mix(from.key, 0x500 + attempt as u64) & !1 | u64::from(attempt > 0);
-            let from = From { key, ..from };
-            let answer = self.attempt(from, callee, call, now);
-            if !answer.is_failed || attempt + 1 == attempts {
-                return answer;
-            }
-            // The time until the next attempt is the caller's own.
-            now = answer.end + 200_000;
-        }
-        Answer { end: now, is_failed: true }
-    }
-
-    fn attempt(&mut self, from: From, callee: usize, call: &Call, now: Nanos) -> Answer {
-        let (span, answer) = self.exchange(from, callee, call.operation, now);
-        let Some(after) = call.hedge_after.filter(|after| answer.end > now + after) else {
-            self.end_call(span, from, callee, answer);
-            return answer;
-        };
-        let hedge = From { key: mix(from.key, 0x4ed) | 1, ..from };
-        let (second, other) = self.exchange(hedge, callee, call.operation, now + after);
-        let end = answer.end.min(other.end);
-        let first = if answer.end <= other.end { answer } else { other };
-        self.end_call(span, from, callee, Answer { end, ..answer });
-        self.end_call(second, from, callee, Answer { end, ..other });
-        first
-    }
-
-    fn end_call(&mut self, span: u64, from: From, callee: usize, answer: Answer) {
-        self.close(span, from.service, answer.end, |span| {
-            span.peer = Peer::Service(callee);
-            span.is_error = answer.is_failed;
-        });
-    }
-
-    /// Sends a request and waits for its answer. The client span is left open.
-    fn exchange(&mut self, from: From, callee: usize, operation: usize, now: Nanos) -> (u64, Answer) {
-        let name: &'s str = match self.system.services[from.service].style {
-            Style::Http => "GET",
-            Style::OldHttp => "HTTP GET",
-            Style::Rpc => &self.system.operations[operation].name,
-        };
-        let span = self.open((from.service, from.replica), Kind::Client, name, from.parent, now);
-        let mut random = Random::at(from.key, 0x606);
-        let replica = self.replica(callee, from.key);
-        let mut begin = now + self.draw(callee, &self.system.hop, &mut random);
-        let back = self.draw(callee, &self.system.hop, &mut random) + self.added_waiting(from, callee);
-        if let Some(fault) = self.strikes(Scenario::Timeout, callee, replica) {
-            if fault.seed_bit() {
-                // It came through, and was answered when nobody listened any more.
-                let to = To { operation, replica, kind: Kind::Server, parent: span, key: from.key };
-                let span = self.open(
-                    (callee, replica),
-                    to.kind,
-                    &self.system.operations[operation].name,
-                    span,
-                    begin,
-                );
-                self.close(span, callee, begin + fault.amount * 3 / 2, |_| {});
-            }
-            self.close(span, from.service, now + fault.amount, |span| {
-                span.is_error = true;
-                span.peer = Peer::Service(callee);
-            });
-            // Its caller does without.
-            return (span, Answer { end: now + fault.amount, is_failed: false });
-        }
-        begin += self.added_wait(callee, replica);
-        let to = To { operation, replica, kind: Kind::Server, parent: span, key: from.key };
-        let Some(proxy) = self.system.proxy_of(callee) else {
-            let answer = self.serve(to, begin);
-            return (span, Answer { end: answer.end + back, ..answer });
-        };
-        // The proxy stands before the queue of its service.
-        let arrived = now + (begin - now) / 4;
-        let name = &self.system.operations[operation].name;
-        let server = self.open((proxy, replica), Kind::Server, name, span, arrived);
-        let client = self.open((proxy, replica), Kind::Client, name, server, arrived + 50_000);
-        let answer = self.serve(To { parent: client, ..to }, begin.max(arrived + 60_000));
-        self.close(client, proxy, answer.end + 30_000, |span| span.peer = Peer::Service(callee));
-        self.close(server, proxy, answer.end + 60_000, |_| {});
-        (span, Answer { end: answer.end + 60_000 + back, ..answer })
-    }
-
-    fn publish(&mut self, from: From, call: &Call, now: Nanos) {
-        let callee = self.system.operations[call.operation].service;
-        let sent =
-            self.open((from.service, from.replica), Kind::Producer, "orders publish", from.parent, now);
-        self.close(sent, from.service, now + 500_000, |span| span.peer = Peer::Service(callee));
-        let replica = self.replica(callee, from.key);
-        let waited = Latency { median: 5e6, sigma: 0.8, tail: 0.02 }.draw(&mut Random::at(from.key, 0x707));
-        let to = To { operation: call.operation, replica, kind: Kind::Consumer, parent: sent, key: from.key };
-        self.serve(to, now + waited);
     }
 }
 

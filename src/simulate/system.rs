@@ -60,6 +60,8 @@ pub struct Operation {
     pub service: usize,
     /// The name of its server span.
     pub name: String,
+    /// The method and the path that HTTP asks for it with.
+    pub route: String,
     /// What is done, one after the other.
     pub steps: Vec<Step>,
     /// How often a request has a bigger input, and how many times longer it is worked on then.
@@ -75,6 +77,8 @@ pub enum Step {
     Work(Latency),
     /// Own work with a span of its own.
     Inside(Latency),
+    /// Something worth an event of the server span, which takes no time.
+    Event(&'static str),
     /// A call that is waited for.
     Call(Call),
     /// Calls that are made at once and all waited for.
@@ -112,6 +116,14 @@ pub struct Call {
     pub attempts: usize,
     /// When a second request is sent beside the first, in nanoseconds.
     pub hedge_after: Option<Nanos>,
+}
+
+impl Operation {
+    /// Something whose input is always as big.
+    pub fn new(service: usize, name: &str, route: &str, steps: Vec<Step>) -> Self {
+        let (name, route) = (name.to_owned(), route.to_owned());
+        Self { service, name, route, steps, bigger: (0.0, 1.0), spans: 0.0 }
+    }
 }
 
 impl System {
@@ -199,6 +211,21 @@ impl System {
         }
     }
 
+    /// An index into the routes, each as often as it says.
+    pub fn draw_route(&self, random: &mut Random) -> usize {
+        let all: f64 = self.routes.iter().map(|(_, weight)| weight).sum();
+        let mut left = random.unit() * all;
+        let mut route = 0;
+        for (index, (_, weight)) in self.routes.iter().enumerate() {
+            route = index;
+            left -= weight;
+            if left < 0.0 {
+                break;
+            }
+        }
+        route
+    }
+
     /// The proxy in front of a service, where there is one.
     pub fn proxy_of(&self, service: usize) -> Option<usize> {
         self.has_mesh.then_some(service + self.services.len() / 2)
@@ -282,7 +309,8 @@ impl Maker {
         } else {
             (0.0, 1.0)
         };
-        Operation { service, name, steps, bigger, spans }
+        let route = format!("GET /{}/{place}", who.name);
+        Operation { service, name, route, steps, bigger, spans }
     }
 
     /// Somebody further back; near ones more often, so that there are chains and shared services.
