@@ -16,11 +16,28 @@ const CASES: u64 = 3;
 fn judge(scenario: Scenario) -> Tally {
     let metrics = Arc::new(Metrics::default());
     let mut tally = Tally::default();
+    let (mut accepted, mut forwarded) = (0, 0);
     for seed in 0..CASES {
         let case = Case::random(scenario, seed).expect("the scenario fits into one of many systems");
-        tally.add(&CaseResult::of(seed, &case, case.judge(&metrics)));
+        let judged = case.judge(&metrics);
+        accepted += judged.spans;
+        forwarded += judged.forwarded;
+        tally.add(&CaseResult::of(seed, &case, judged));
     }
+    check_identity(&metrics, accepted, forwarded);
     tally
+}
+
+/// `accepted = sent + dropped + held + queued`, in spans: there is no queue here, and nothing is held in the end.
+fn check_identity(metrics: &Metrics, accepted: u64, forwarded: u64) {
+    let page = metrics.render();
+    let of = |name: &str| -> u64 {
+        let series = page.lines().filter(|line| line.starts_with(name));
+        series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    };
+    let dropped = of("laggard_dropped_spans_total{");
+    assert!(accepted > 1_000 && forwarded > 0 && dropped > 0, "{accepted} {forwarded} {dropped}");
+    assert_eq!(accepted, forwarded + dropped);
 }
 
 #[test]
@@ -42,7 +59,9 @@ fn what_a_fault_adds_is_found_in_every_category_and_laid_to_the_right_service() 
 fn the_same_seed_gives_the_same_verdicts() {
     let metrics = Arc::new(Metrics::default());
     let case = || Case::random(Scenario::NetworkQueue, 7).expect("it fits");
-    assert_eq!(case().judge(&metrics), case().judge(&metrics));
+    let [one, other] = [case().judge(&metrics), case().judge(&metrics)];
+    assert_eq!(one, other);
+    check_identity(&metrics, one.spans + other.spans, one.forwarded + other.forwarded);
 }
 
 #[test]
@@ -52,4 +71,5 @@ fn a_fault_in_one_instance_leaves_requests_to_the_others_as_they_were() {
         .find_map(|seed| Case::random(Scenario::OwnTime, seed).filter(|case| case.fault.replica.is_some()));
     let judged = sick.expect("some fault is in one instance").judge(&metrics);
     assert!((1..60).contains(&judged.met.len()), "{}", judged.met.len());
+    check_identity(&metrics, judged.spans, judged.forwarded);
 }

@@ -44,8 +44,11 @@ pub struct Judged {
     pub met: Vec<Met>,
     /// Slow traces that did not meet it: what made them slow is chance.
     pub others: Vec<Met>,
-    /// Spans that went through.
+    /// Spans that were sent.
     pub spans: u64,
+    /// Spans that came out; the others were dropped, as the metrics say.
+    #[serde(default)]
+    pub forwarded: u64,
 }
 
 /// A request that met the fault, or was slow by chance.
@@ -107,8 +110,14 @@ impl Case {
     pub fn judge(&self, metrics: &Arc<Metrics>) -> Judged {
         let limits = Limits { held: 256 << 20, baseline: 64 << 20, tables: 32 << 20 };
         let pipeline = Pipeline::new(&Config::default(), limits, 1, Arc::clone(metrics));
-        let mut sender =
-            Sender { pipeline, clock: 0, batch: Batch::default(), request: Vec::new(), spans: 0 };
+        let mut sender = Sender {
+            pipeline,
+            clock: 0,
+            batch: Batch::default(),
+            request: Vec::new(),
+            spans: 0,
+            forwarded: 0,
+        };
         let mut random = Random::at(self.seed, 4);
         let mut start = BEGIN;
         let mut edges = BTreeSet::new();
@@ -121,7 +130,7 @@ impl Case {
             put_edges(&request, &mut edges);
             sender.send(&self.system, self.id(number), &request, start, &mut |_| {});
         }
-        sender.pipeline.decide_all(sender.clock, &mut |_| {});
+        sender.end(&mut |_| {});
         sender.pipeline.trust_learned(sender.clock);
         sender.pipeline.tick(sender.clock);
 
@@ -147,9 +156,9 @@ impl Case {
                 keep(&mut verdicts, outgoing);
             });
         }
-        sender.pipeline.decide_all(sender.clock, &mut |outgoing| keep(&mut verdicts, outgoing));
+        sender.end(&mut |outgoing| keep(&mut verdicts, outgoing));
 
-        let mut judged = Judged { spans: sender.spans, ..Judged::default() };
+        let mut judged = Judged { spans: sender.spans, forwarded: sender.forwarded, ..Judged::default() };
         let mut verdicts: HashMap<TraceId, Verdict> = verdicts.into_iter().collect();
         for (id, cause) in expected {
             match (cause, verdicts.remove(&id)) {
@@ -201,16 +210,7 @@ impl Case {
 
     /// The request with this number: its route, and where and when it begins.
     fn moment(&self, number: u64, start: Nanos, random: &mut Random) -> (usize, Moment) {
-        let all: f64 = self.system.routes.iter().map(|(_, weight)| weight).sum();
-        let mut left = random.unit() * all;
-        let mut route = 0;
-        for (index, (_, weight)) in self.system.routes.iter().enumerate() {
-            route = index;
-            left -= weight;
-            if left < 0.0 {
-                break;
-            }
-        }
+        let route = self.system.draw_route(random);
         let operation = self.system.routes[route].0;
         let progress = number as f64 / (NORMAL + FAULTY) as f64;
         let seed = mix(self.seed, 0x1_0000 + number);
@@ -255,6 +255,7 @@ struct Sender {
     batch: Batch,
     request: Vec<u8>,
     spans: u64,
+    forwarded: u64,
 }
 
 impl Sender {
@@ -271,10 +272,23 @@ impl Sender {
         self.batch.read(&self.request).expect("what was encoded is read");
         self.spans += request.spans.len() as u64;
         self.clock = self.clock.max(start + request.duration);
-        self.pipeline.decide_due(self.clock, deliver);
-        self.pipeline
-            .accept(self.clock, &self.batch, &self.request, deliver)
-            .expect("by default nothing is refused");
+        let Self { pipeline, clock, batch, request, forwarded, .. } = self;
+        let mut deliver = counted(forwarded, deliver);
+        pipeline.decide_due(*clock, &mut deliver);
+        pipeline.accept(*clock, batch, request, &mut deliver).expect("by default nothing is refused");
+    }
+
+    /// Decides what is still held.
+    fn end(&mut self, deliver: &mut dyn FnMut(Outgoing)) {
+        self.pipeline.decide_all(self.clock, &mut counted(&mut self.forwarded, deliver));
+    }
+}
+
+/// Counts the spans that leave, copies of references apart.
+fn counted<'a>(forwarded: &'a mut u64, deliver: &'a mut dyn FnMut(Outgoing)) -> impl FnMut(Outgoing) + 'a {
+    move |outgoing| {
+        *forwarded += if outgoing.is_reference { 0 } else { outgoing.trace.len() as u64 };
+        deliver(outgoing);
     }
 }
 
