@@ -367,12 +367,12 @@ fn time_of_more_calls_is_marked_in_the_table_as_that_of_who_made_them() {
 service   fast ms   slow ms   added ms    share
 web        10.000   410.000   +400.000   100.0% *
 stock      20.000    20.000     +0.000     0.0% *
-* 400.000 ms of calls that others answered count for web, which is to blame for them
+* 400.000 ms of calls count for web, which is to blame for them, not for who made or answered them
 ";
     assert!(text.contains(expected), "{text}");
     let page = page(&fast, &slow);
     assert!(page.contains("<bdi>web</bdi> *</th>"), "{page}");
-    assert!(page.contains("* 400.000 ms of calls that others answered count for web"), "{page}");
+    assert!(page.contains("* 400.000 ms of calls count for web, which is to blame for them"), "{page}");
 }
 
 #[test]

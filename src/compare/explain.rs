@@ -95,8 +95,19 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, reason: Reason) -> String {
             let [(one, of_one), (other, of_other)] = both;
             format!("{one} (+{of_one}) and {other} (+{of_other}) explain it equally: {totals}")
         }
-        _ if first.is_none() => format!("{}: {totals}", nobody_grew(evidence)),
-        _ => format!("no service explains most of it, {} most with +{}: {totals}", name(first), added(first)),
+        _ => match first {
+            None => format!("{}: {totals}", nobody_grew(evidence)),
+            Some(most) if is_mostly_usual(evidence, most) => {
+                format!("{} took +{} more, but {}: {totals}", name(first), added(first), usual(evidence))
+            }
+            Some(_) => {
+                format!(
+                    "no service explains most of it, {} most with +{}: {totals}",
+                    name(first),
+                    added(first)
+                )
+            }
+        },
     })
 }
 
@@ -117,19 +128,30 @@ fn not_slower(evidence: &Evidence<'_>) -> String {
     }
 }
 
-/// No service took longer than is normal for it; how much is normal, where that is a margin and not a percentile.
+/// No service took longer than is normal for it.
 fn nobody_grew(evidence: &Evidence<'_>) -> String {
+    if evidence.references.floors.are_known() {
+        return "no service took longer than is usual for it among its references".to_owned();
+    }
+    format!("no service took clearly longer than its references: {}", usual(evidence))
+}
+
+/// Whether a service took most of the added time, and less than half of that is above normal.
+fn is_mostly_usual(evidence: &Evidence<'_>, service: &Blamed) -> bool {
+    let took = evidence.added_by(service);
+    took > evidence.added() / 2 && evidence.score(service) < took / 2
+}
+
+/// How much is normal: a margin where there are too few references for a percentile.
+fn usual(evidence: &Evidence<'_>) -> String {
     let floors = &evidence.references.floors;
     if floors.are_known() {
-        return "no service took longer than is usual for it among its references".to_owned();
+        return "most of that is usual for it among its references".to_owned();
     }
     let references =
         if floors.count == 1 { "1 reference".to_owned() } else { format!("{} references", floors.count) };
     let (percent, least) = floors::margin();
-    format!(
-        "no service took clearly longer than its references: with {references}, {percent}% more, or {}, may be chance",
-        time(least)
-    )
+    format!("with {references}, {percent}% more, or {}, may be chance", time(least))
 }
 
 /// Whether there are spans whose times nobody can believe; they are no part of any comparison.

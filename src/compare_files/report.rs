@@ -216,7 +216,7 @@ pub(super) fn footnote(rows: &[Row<'_>]) -> Option<String> {
     let most = rows.iter().max_by(|a, b| a.blamed_ms.total_cmp(&b.blamed_ms)).filter(|row| row.is_moved())?;
     let service = printable(most.service);
     Some(format!(
-        "* {:.3} ms of calls that others answered count for {service}, which is to blame for them",
+        "* {:.3} ms of calls count for {service}, which is to blame for them, not for who made or answered them",
         most.blamed_ms
     ))
 }

@@ -193,11 +193,25 @@ fn a_service_that_grew_within_what_few_references_tell_is_not_named_and_the_tole
           web    client b  242..254
             b    server /b 243..253";
     let (answer, _) = compared(fast, slow);
-    assert_eq!((&answer["reason"], &answer["candidates"]), (&"diffuse".into(), &serde_json::json!([])));
+    assert_eq!(answer["reason"], "diffuse");
+    assert_eq!(answer["candidates"], serde_json::json!([]));
     assert_eq!(
         answer["explanation"],
         "no service took clearly longer than its references: with 1 reference, 20% more, or 1.000 ms, may be \
          chance: this trace 264 ms, fast reference 234 ms"
+    );
+    let hardly = "
+        web      server /  0..284
+          web    client a  10..262
+            a    server /a 11..261
+          web    client b  262..274
+            b    server /b 263..273";
+    let (answer, _) = compared(fast, hardly);
+    assert_eq!((&answer["reason"], &answer["candidates"][0]["share"]), (&"diffuse".into(), &1.0.into()));
+    assert_eq!(
+        answer["explanation"],
+        "a took +50.0 ms more, but with 1 reference, 20% more, or 1.000 ms, may be chance: this trace 284 ms, fast \
+         reference 234 ms"
     );
 }
 
