@@ -7,6 +7,7 @@ mod pages;
 
 use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -50,13 +51,14 @@ impl Readiness {
 }
 
 /// Gives the metrics page as it stands now.
-pub type Exposition = Arc<dyn Fn() -> String + Send + Sync>;
+pub type Exposition = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
 
 /// A page is short, and so is the time that it is asked for.
 const PATIENCE: Patience = Patience {
     connections: 64,
     idle: Duration::from_secs(30),
     body: Duration::from_secs(5),
+    room: Duration::ZERO,
     age: Duration::from_mins(30),
     last_headers: Duration::from_millis(500),
     drain: Duration::from_secs(1),
@@ -133,9 +135,10 @@ async fn explain(
     let Some(id) = id.ok().and_then(|UrlPath(id)| pasted_id(&id)) else { return explain_nothing().await };
     match pages::explain(&pipeline, id) {
         Some(page) => json(&page),
-        None => {
-            problem(StatusCode::NOT_FOUND, "not among the latest decisions: undecided, older, or never seen")
-        }
+        None => problem(
+            StatusCode::NOT_FOUND,
+            "neither held nor among the latest decisions: older, or never seen",
+        ),
     }
 }
 
@@ -170,7 +173,7 @@ async fn ready(State(readiness): State<Arc<Readiness>>) -> Response {
 }
 
 async fn metrics(State(exposition): State<Exposition>) -> Response {
-    let page = exposition() + &process::render(Path::new("/proc"));
+    let page = exposition().await + &process::render(Path::new("/proc"));
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()
 }
 
@@ -181,9 +184,13 @@ mod tests {
     use super::*;
     use crate::telemetry::metrics::Metrics;
 
-    fn pages(readiness: Arc<Readiness>) -> Router {
+    fn exposition() -> Exposition {
         let metrics = Metrics::default();
-        router(Arc::new(move || metrics.render()), readiness, Arc::new(pages::testing::pipeline()))
+        Arc::new(move || Box::pin(std::future::ready(metrics.render())))
+    }
+
+    fn pages(readiness: Arc<Readiness>) -> Router {
+        router(exposition(), readiness, Arc::new(pages::testing::pipeline()))
     }
 
     async fn json(router: &Router, path: &str) -> (StatusCode, serde_json::Value) {
@@ -238,9 +245,8 @@ mod tests {
 
     #[tokio::test]
     async fn questions_are_answered_in_json() {
-        let metrics = Metrics::default();
         let (pipeline, slow) = pages::testing::pipeline_with_a_slow_trace();
-        let router = router(Arc::new(move || metrics.render()), Arc::default(), Arc::new(pipeline));
+        let router = router(exposition(), Arc::default(), Arc::new(pipeline));
 
         let (status, routes) = json(&router, "/routes").await;
         assert_eq!((status, &routes[0]["route"]), (StatusCode::OK, &"web web call".into()), "{routes}");

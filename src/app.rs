@@ -4,44 +4,44 @@
 //! when its time is over is counted and named, not waited for.
 
 mod clock;
+mod deciding;
+mod exposition;
 mod reloading;
 mod snapshot_file;
 mod start;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, yield_now};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{sleep, timeout};
 
 pub use clock::Clock;
+use deciding::Deciding;
 use reloading::Reloading;
 use snapshot_file::SnapshotFile;
 pub use start::{StartError, run};
 
-use crate::admin::{self, Readiness};
+use crate::admin::{self, Exposition, Readiness};
 use crate::config::Config;
 use crate::config::memory::Budgets;
-use crate::export::{self, Chunk, Destination, Losses, Queue};
-use crate::pipeline::{Limits, NoRoom, Outgoing, Pipeline};
+use crate::export::{self, Destination, Losses, Queue};
+use crate::pipeline::{Limits, Pipeline};
 use crate::receive::auth::Tokens;
 use crate::receive::cors::Origins;
 use crate::receive::passthrough::Relay;
 use crate::receive::tls::ServerTls;
-use crate::receive::{self, Accept, Intake, Refused};
+use crate::receive::{self, Accept, Intake};
 use crate::secrets::Reload;
 use crate::telemetry::metrics::Metrics;
 
-/// How often traces are looked at that are due: a decision may be behind by this much.
-const TICK: Duration = Duration::from_millis(100);
-
 /// What connections may read ahead of their requests, in bytes: a part of the 40 MiB by which the process may exceed its
 /// memory limit.
-const READ_AHEAD: u64 = 24 << 20;
+const READ_AHEAD: u64 = 14 << 20;
 
 /// A sidecar with bound sockets, ready to run.
 #[derive(Debug)]
@@ -50,6 +50,7 @@ pub struct App {
     clock: Clock,
     metrics: Arc<Metrics>,
     pipeline: Arc<Pipeline>,
+    deciding: Arc<Deciding>,
     snapshot: Option<SnapshotFile>,
     queue: Arc<Queue>,
     destination: Destination,
@@ -106,7 +107,11 @@ impl App {
         let queue = Arc::new(Queue::new(budgets.queue, Arc::clone(&metrics)));
         let unix = Arc::new(move || clock.now());
         let destination = Destination::new(&config.export, unix).map_err(StartError::Destination)?;
-        let accept = accept(clock, Arc::clone(&pipeline), Arc::clone(&queue));
+        let deciding = Deciding::new(clock, Arc::clone(&pipeline), Arc::clone(&queue), start::cores());
+        let accept: Accept = {
+            let deciding = Arc::clone(&deciding);
+            Arc::new(move |batch, request, _| deciding.accept(batch, request))
+        };
         files.extend(destination.files());
         let relay = relay(&config, &destination, &metrics);
         let intake = Intake::new(accept, budgets.max_request_size, budgets.in_flight, Arc::clone(&metrics));
@@ -118,6 +123,7 @@ impl App {
             clock,
             metrics,
             pipeline,
+            deciding,
             snapshot,
             queue,
             destination,
@@ -147,6 +153,7 @@ impl App {
             clock,
             metrics,
             pipeline,
+            deciding,
             snapshot,
             queue,
             destination,
@@ -159,7 +166,6 @@ impl App {
         } = self;
         // Each stage ends when its own signal is given, so that the one before it can still hand on.
         let (stop_receiving, receiving) = signal();
-        let (stop_ticking, ticking) = signal();
         let (stop_exporting, exporting) = signal();
         let (stop_saving, saving) = signal();
         let (stop_admin, administering) = signal();
@@ -171,12 +177,14 @@ impl App {
             spawn(receive::grpc::serve(grpc, Arc::clone(&intake), receiving.clone().given())),
             spawn(receive::http::serve(http, Arc::clone(&intake), receiving.given())),
         ];
-        let tickers: Vec<_> = (0..start::cores().min(pipeline.shards()))
-            .map(|of| {
-                let deciding = Deciding { clock, pipeline: Arc::clone(&pipeline), queue: Arc::clone(&queue) };
-                spawn(deciding.tick(of, start::cores(), ticking.clone().given()))
+        let (stop_deciding, deciders): (Vec<_>, Vec<_>) = (0..deciding.threads())
+            .map(|thread| {
+                // A thread ends when its sender is gone.
+                let (stop, stopped) = mpsc::channel::<()>();
+                let deciding = Arc::clone(&deciding);
+                (stop, spawn_blocking(move || deciding.run(thread, &stopped)))
             })
-            .collect();
+            .unzip();
         let unix = Arc::new(move || clock.now());
         let exporter = spawn(export::run(
             Arc::clone(&queue),
@@ -190,12 +198,9 @@ impl App {
         let reloader = spawn(reloading.keep(config.receive.tls.reload_interval, reloading_stops.given()));
         let saver =
             snapshot.map(|snapshot| spawn(snapshot.keep(clock, Arc::clone(&pipeline), saving.given())));
-        let exposition = {
+        let exposition: Exposition = {
             let (pipeline, metrics) = (Arc::clone(&pipeline), Arc::clone(&metrics));
-            Arc::new(move || {
-                pipeline.publish();
-                metrics.render()
-            })
+            Arc::new(move || Box::pin(exposition::exposition(Arc::clone(&pipeline), Arc::clone(&metrics))))
         };
         let admin = spawn(admin::serve(
             admin,
@@ -215,18 +220,18 @@ impl App {
             for receiver in receivers {
                 join(receiver).await;
             }
-            stop_ticking.give();
-            for ticker in tickers {
-                join(ticker).await;
+            drop(stop_deciding);
+            for decider in deciders {
+                join(decider).await;
             }
-            decide_rest(clock, &pipeline, &queue);
+            deciding.decide_rest();
             stop_exporting.give();
             join(exporter).await;
         });
         if drained.await.is_err() {
             // A sender that never ends its request, or a destination that is away: what is held is still decided,
             // so that it is counted for what it was.
-            decide_rest(clock, &pipeline, &queue);
+            deciding.decide_rest();
         }
         stop_saving.give();
         if let Some(saver) = saver {
@@ -251,68 +256,6 @@ fn relay(config: &Config, destination: &Destination, metrics: &Arc<Metrics>) -> 
             Relay::new(channel.clone(), compression, config.export.timeout, signals, metrics)
         }
         Destination::Http(client) => Relay::over_http(client.clone(), signals, metrics),
-    }
-}
-
-/// What the receivers do with a request.
-fn accept(clock: Clock, pipeline: Arc<Pipeline>, queue: Arc<Queue>) -> Accept {
-    Arc::new(move |batch, request, _| {
-        pipeline.accept(clock.now(), batch, request, &mut |outgoing| push(&queue, &outgoing)).map_err(
-            |no_room| match no_room {
-                NoRoom::Now => Refused::Overload,
-                NoRoom::Ever => Refused::TooLarge("memory_limit"),
-            },
-        )
-    })
-}
-
-/// What it takes to decide traces.
-struct Deciding {
-    clock: Clock,
-    pipeline: Arc<Pipeline>,
-    queue: Arc<Queue>,
-}
-
-impl Deciding {
-    /// Decides what is due, again and again, in every shard whose number is `first` more than a multiple of `step`.
-    async fn tick(self, first: usize, step: usize, stop: impl Future<Output = ()>) {
-        let mut ticks = interval(TICK);
-        // After a pause of the machine one look is enough.
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut stop = std::pin::pin!(stop);
-        loop {
-            tokio::select! {
-                () = &mut stop => return,
-                _ = ticks.tick() => {}
-            }
-            for shard in (first..self.pipeline.shards()).step_by(step) {
-                self.pipeline
-                    .decide_due_in(shard, self.clock.now(), &mut |outgoing| push(&self.queue, &outgoing));
-                // Many can be due at once, and receivers have work for this thread too.
-                yield_now().await;
-            }
-            if first == 0 {
-                self.pipeline.tick(self.clock.now());
-            }
-        }
-    }
-}
-
-fn decide_rest(clock: Clock, pipeline: &Pipeline, queue: &Queue) {
-    pipeline.decide_all(clock.now(), &mut |outgoing| push(queue, &outgoing));
-}
-
-/// Queues what leaves. A full queue has counted what it refused.
-fn push(queue: &Queue, outgoing: &Outgoing) {
-    let push = |chunk| {
-        if queue.push(chunk).is_err() {
-            tracing::debug!(trace_id = %outgoing.trace.id(), "the export queue is full");
-        }
-    };
-    if outgoing.is_reference {
-        Chunk::of_reference(&outgoing.trace).for_each(push);
-    } else {
-        Chunk::of(&outgoing.trace, outgoing.class).for_each(push);
     }
 }
 

@@ -127,7 +127,8 @@ impl Lot {
     /// Everything there is.
     pub const ALL: Self = Self { traces: usize::MAX, bytes: u64::MAX };
 
-    fn has_room(self, out: &DueTraces) -> bool {
+    /// Whether `out` can take one more.
+    pub fn has_room(self, out: &DueTraces) -> bool {
         out.traces.len() < self.traces && out.held < self.bytes
     }
 }
@@ -353,6 +354,12 @@ impl Assembler {
         sizes.into_iter().map(|(_, shard)| shard)
     }
 
+    /// What is known of a trace that is held.
+    pub fn find(&self, id: TraceId) -> Option<HeldTrace> {
+        let hash = self.settings.hash(id);
+        lock(self.shards.get(self.shard_of(hash))?).look_up(hash, id)
+    }
+
     /// Held spans, held traces, and bytes taken for past decisions.
     pub fn held(&self) -> Held {
         self.shards.iter().map(lock).fold(Held::default(), |held, shard| Held {
@@ -372,6 +379,17 @@ pub struct Held {
     pub traces: u64,
     /// Bytes of past decisions.
     pub remembered_bytes: u64,
+}
+
+/// An undecided trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldTrace {
+    /// When its first span came.
+    pub since: Nanos,
+    /// How many have come.
+    pub spans: u32,
+    /// Whether a root is among them.
+    pub has_root: bool,
 }
 
 /// A panic under the lock leaves a shard that is at worst miscounted, and losing every span after it would be worse.

@@ -11,7 +11,7 @@ mod settle;
 mod stamp;
 mod tables;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use forwarded::Forwarded;
 pub use learned::Restored;
@@ -48,6 +48,7 @@ pub struct Pipeline {
     /// Nanoseconds after which what was learned is forgotten.
     time_to_live: Nanos,
     room: Room,
+    publishing: Mutex<()>,
     metrics: Arc<Metrics>,
 }
 
@@ -131,6 +132,7 @@ impl Pipeline {
             on_overflow: config.assemble.on_overflow,
             time_to_live: Nanos::try_from(config.baseline.time_to_live.as_nanos()).unwrap_or(Nanos::MAX),
             room: Room::new(limits.held),
+            publishing: Mutex::new(()),
             metrics,
         }
     }
@@ -184,13 +186,15 @@ impl Pipeline {
     /// Decides every trace of one shard that is due at `now`.
     pub fn decide_due_in(&self, shard: usize, now: Nanos, deliver: Deliver<'_>) {
         let mut due = DueTraces::default();
-        loop {
-            self.assembler.due(shard, now, LOT, &mut due);
-            if due.traces.is_empty() {
-                return;
-            }
-            self.settle(now, &due, deliver);
-        }
+        while self.decide_lot_in(shard, now, &mut due, deliver) {}
+    }
+
+    /// Decides some traces of one shard that are due at `now`; `lot` says which afterwards. Returns whether there may be
+    /// more.
+    pub fn decide_lot_in(&self, shard: usize, now: Nanos, lot: &mut DueTraces, deliver: Deliver<'_>) -> bool {
+        self.assembler.due(shard, now, LOT, lot);
+        self.settle(now, lot, deliver);
+        !LOT.has_room(lot)
     }
 
     /// How many parts the held traces are in; each can be decided by another thread.
@@ -221,6 +225,8 @@ impl Pipeline {
 
     /// Publishes what is held and used.
     pub fn publish(&self) {
+        // Of two at once, the one that looked first must not be the one that is seen.
+        let _alone = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let held = self.held();
         let held_bytes = self.assembler.held_bytes();
         self.metrics.held_spans.set(held.spans as f64);

@@ -112,7 +112,11 @@ impl Intake {
         Self {
             accept,
             relay: None,
-            budget: Budget::new(max_in_flight, metrics.used_bytes.of(Part::InFlight)),
+            budget: Budget::new(
+                max_in_flight,
+                metrics.used_bytes.of(Part::InFlight),
+                metrics.delayed_requests.clone(),
+            ),
             max_request_size: usize::try_from(max_request_size).unwrap_or(usize::MAX),
             patience: Patience::default(),
             tls: None,
@@ -157,7 +161,8 @@ impl Intake {
     /// Lets all connections together send `bytes` ahead: bytes in buffers of theirs that no request has asked for yet.
     #[must_use]
     pub fn with_read_ahead(self, bytes: u64) -> Self {
-        Self { ahead: Arc::new(Ahead::new(bytes)), ..self }
+        // What requests without room have sent already is ahead as well.
+        Self { ahead: Arc::new(Ahead::new(bytes.saturating_sub(u64::from(budget::LOBBY)))), ..self }
     }
 
     /// From now on every request is refused with a hint to retry; those being read are still taken.
@@ -250,6 +255,8 @@ impl Intake {
             return Ok(());
         }
         let spans = batch.spans.len() as u64;
+        // Until they count as accepted, those that were stored are on neither side.
+        let _moving = self.metrics.movements.begin();
         match (self.accept)(batch, request, transport) {
             Ok(()) => self.metrics.accepted_spans.add(transport, spans),
             Err(refused) => {

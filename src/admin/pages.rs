@@ -56,10 +56,10 @@ fn verdict(RecentVerdict { at, route, analysis }: &RecentVerdict) -> Value {
     page
 }
 
-/// `/explain/TRACE_ID`: what was decided for a trace, and why; `None` when it is not remembered. Whether what was kept has
-/// reached the destination is not known of single traces.
+/// `/explain/TRACE_ID`: what was decided for a trace, and why, or that it is still held; `None` when neither is known.
+/// Whether what was kept has reached the destination is not known of single traces.
 pub(super) fn explain(pipeline: &Pipeline, id: TraceId) -> Option<Value> {
-    let (decision, found) = pipeline.explain(id)?;
+    let Some((decision, found)) = pipeline.explain(id) else { return held(pipeline, id) };
     let mut page = json!({
         "trace_id": id.to_string(),
         "decision": decision.decided.as_str(),
@@ -88,6 +88,19 @@ pub(super) fn explain(pipeline: &Pipeline, id: TraceId) -> Option<Value> {
         object.insert("compared".to_owned(), verdict(found));
     }
     Some(page)
+}
+
+fn held(pipeline: &Pipeline, id: TraceId) -> Option<Value> {
+    let held = pipeline.find_held(id)?;
+    let (since, root) = (moment(held.since), if held.has_root { "is" } else { "is not" });
+    Some(json!({
+        "trace_id": id.to_string(),
+        "decision": "held",
+        "why": format!("not decided yet: its first span came at {since}, and its root {root} among those that have come"),
+        "held_since": since,
+        "spans": held.spans,
+        "has_root": held.has_root,
+    }))
 }
 
 /// One sentence.
@@ -155,7 +168,7 @@ pub(super) mod testing {
     use crate::pipeline::Limits;
     use crate::telemetry::metrics::Metrics;
 
-    const SECOND: Nanos = 1_000_000_000;
+    pub(super) const SECOND: Nanos = 1_000_000_000;
 
     pub(in crate::admin) fn pipeline() -> Pipeline {
         let mut config = Config::default();
@@ -185,7 +198,7 @@ pub(super) mod testing {
         TraceId::from_slice(&[[7; 8], low.to_be_bytes()].concat()).expect("not zero")
     }
 
-    fn resource(service: &str, trace: u64, spans: &[(u8, u8, u64, Nanos, Nanos)]) -> Vec<u8> {
+    pub(super) fn resource(service: &str, trace: u64, spans: &[(u8, u8, u64, Nanos, Nanos)]) -> Vec<u8> {
         let attribute = |key: &str, value: &str| {
             let (mut any, mut out) = (Vec::new(), Vec::new());
             put_bytes(&mut any, 1, value.as_bytes());
@@ -219,8 +232,9 @@ pub(super) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::{id, pipeline, pipeline_with_a_slow_trace};
+    use super::testing::{SECOND, id, pipeline, pipeline_with_a_slow_trace, resource};
     use super::*;
+    use crate::otlp::batch::Batch;
 
     #[test]
     fn a_route_tells_its_threshold_its_shapes_and_its_references() {
@@ -267,6 +281,23 @@ mod tests {
         let why = dropped[0]["why"].as_str().expect("a sentence");
         assert!(why.starts_with("dropped: not in the sample; its entry span took 100 ms, not more"), "{why}");
         assert!(explain(&pipeline, id(999)).is_none());
+    }
+
+    #[test]
+    fn a_trace_that_is_held_is_told_from_one_that_nobody_has_seen() {
+        let (pipeline, _) = pipeline_with_a_slow_trace();
+        let request = resource("web", 70, &[(2, 1, 3, 0, 1), (3, 1, 3, 0, 1)]);
+        let mut batch = Batch::default();
+        batch.read(&request).expect("valid");
+        pipeline.accept(5_000 * SECOND, &batch, &request, &mut |_| {}).expect("there is room");
+        let page = explain(&pipeline, id(70)).expect("held");
+        assert_eq!((&page["decision"], &page["spans"]), (&"held".into(), &2.into()), "{page}");
+        assert_eq!(page["held_since"], "1970-01-01T01:23:20.000Z", "{page}");
+        let why = page["why"].as_str().expect("a sentence");
+        assert!(why.ends_with("its root is not among those that have come"), "{why}");
+        pipeline.decide_due(5_030 * SECOND, &mut |_| {});
+        assert_ne!(explain(&pipeline, id(70)).expect("remembered")["decision"], "held");
+        assert!(explain(&pipeline, id(71)).is_none());
     }
 
     #[test]

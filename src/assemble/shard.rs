@@ -18,7 +18,7 @@ use super::origins::Origins;
 use super::segments::{Address, Record, Segments, SlotRef, record_size};
 use super::slots::Slots;
 use super::trace::Trace;
-use super::{Due, DueTraces, Lot, Settings};
+use super::{Due, DueTraces, HeldTrace, Lot, Settings};
 
 /// So many moments of traces that are gone cost less than looking for them.
 const FEW_DEADLINES: usize = 1024;
@@ -123,7 +123,7 @@ impl Shard {
     }
 
     fn open(&mut self, now: Nanos, settings: &Settings, hash: u64, id: TraceId) -> SlotRef {
-        let slot = self.slots.insert(id);
+        let slot = self.slots.insert(id, now);
         let slots = &self.slots;
         self.table.insert_unique(hash, slot.index, |index| {
             slots.at(*index).map_or(0, |slot| settings.hash(slot.id))
@@ -247,6 +247,12 @@ impl Shard {
             service,
         });
         out.held += slot.bytes;
+    }
+
+    /// What is known of a trace that is held; `hash` is of its id.
+    pub(super) fn look_up(&self, hash: u64, id: TraceId) -> Option<HeldTrace> {
+        let found = self.slots.get(self.find(hash, id)?)?;
+        Some(HeldTrace { since: found.since, spans: found.spans, has_root: found.root.is_some() })
     }
 
     /// How many spans a trace has.

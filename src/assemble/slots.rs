@@ -20,6 +20,8 @@ pub(super) struct Slot {
     pub(super) id: TraceId,
     /// Counts the uses of slots, so that an old reference to this one is recognised; 0 in a vacant slot.
     pub(super) generation: u32,
+    /// When its first span came.
+    pub(super) since: Nanos,
     /// Its newest record.
     pub(super) last: Address,
     /// The longest root span, if any has arrived.
@@ -56,10 +58,11 @@ impl Root {
 }
 
 impl Slot {
-    fn new(id: TraceId, generation: u32) -> Self {
+    fn new(id: TraceId, generation: u32, since: Nanos) -> Self {
         Self {
             id,
             generation,
+            since,
             last: Address::NONE,
             root: None,
             spans: 0,
@@ -141,8 +144,8 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// A fresh slot for `id`.
-    pub(super) fn insert(&mut self, id: TraceId) -> SlotRef {
+    /// A fresh slot for `id`, whose first span came at `since`.
+    pub(super) fn insert(&mut self, id: TraceId, since: Nanos) -> SlotRef {
         while self.chunks.get(self.first_with_room).is_some_and(|chunk| chunk.used == CHUNK) {
             self.first_with_room += 1;
         }
@@ -159,7 +162,7 @@ impl Slots {
         let Some(chunk) = self.chunks.get_mut(self.first_with_room) else {
             unreachable!("the chunk was pushed above");
         };
-        let slot = Slot::new(id, generation);
+        let slot = Slot::new(id, generation, since);
         let within = if let Some(within) = chunk.vacant.pop() {
             if let Some(place) = chunk.slots.get_mut(within as usize) {
                 *place = slot;
@@ -248,9 +251,9 @@ mod tests {
     #[test]
     fn a_freed_slot_is_used_again_and_its_old_reference_finds_nothing() {
         let mut slots = Slots::default();
-        let first = slots.insert(id(1));
+        let first = slots.insert(id(1), 0);
         slots.remove(first);
-        let second = slots.insert(id(2));
+        let second = slots.insert(id(2), 0);
         assert_eq!(second.index, first.index);
         assert!(slots.get(first).is_none());
         assert_eq!(slots.get(second).map(|slot| slot.id), Some(id(2)));
@@ -259,7 +262,7 @@ mod tests {
     #[test]
     fn a_table_that_was_large_is_given_back() {
         let mut slots = Slots::default();
-        let all: Vec<_> = (0..10_000).map(|number| slots.insert(id(number))).collect();
+        let all: Vec<_> = (0..10_000).map(|number| slots.insert(id(number), 0)).collect();
         let large = slots.allocated();
         for slot in all {
             slots.remove(slot);

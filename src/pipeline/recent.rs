@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Analysis, Pipeline};
-use crate::assemble::Decision;
+use crate::assemble::{Decision, HeldTrace};
 use crate::decide::{Judged, RouteReport};
 use crate::otlp::{Nanos, TraceId};
 use crate::telemetry::metrics::{Decided, Trigger};
@@ -69,6 +69,11 @@ impl Pipeline {
     /// The latest verdicts, at most `count`, the newest first.
     pub fn verdicts(&self, count: usize) -> Vec<RecentVerdict> {
         self.recent.verdicts(count)
+    }
+
+    /// What is known of a trace that is not decided yet.
+    pub fn find_held(&self, id: TraceId) -> Option<HeldTrace> {
+        self.assembler.find(id)
     }
 
     /// What was decided for a trace, while it is remembered, and the verdict on it.

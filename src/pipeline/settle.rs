@@ -30,6 +30,7 @@ impl Pipeline {
         if lot.traces.is_empty() {
             return;
         }
+        let _moving = self.metrics.movements.begin();
         let settled: Vec<Settled> =
             lot.traces.iter().map(|due| self.decide(now, InLot { due, lot })).collect();
         let mut kept = Vec::new();

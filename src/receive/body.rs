@@ -3,11 +3,13 @@
 //! The only place that reads bodies and undoes compression.
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;
 use http_body::Body;
 use http_body_util::BodyExt;
+use zstd::zstd_safe::{self, DCtx};
 
 use super::Refused;
 use super::budget::Permit;
@@ -41,8 +43,11 @@ pub(crate) const MAX_REQUEST_SIZE: &str = "receive.max_request_size";
 /// The names of all compressions that [`Compression::by_name`] knows.
 pub(crate) const COMPRESSIONS: &str = "identity,gzip,zstd";
 
-/// zstd asks decoders for 8 MiB at least; the Go encoder that Collectors use goes up to 32.
-const ZSTD_WINDOW_LOG: u32 = 25;
+/// What is made of zstd has so many times the size of it, as a first guess where it does not say.
+const ZSTD_RATIO: usize = 8;
+
+/// No room smaller than this is tried.
+const SMALLEST: usize = 512;
 
 /// Deflate cannot make more out of a byte than this, so a larger promise is a lie.
 const GZIP_RATIO: usize = 1032;
@@ -56,12 +61,16 @@ pub(crate) struct Gather<'a, 'b, B> {
     first: Bytes,
     /// Everything, once there is a second frame.
     joined: Vec<u8>,
+    /// Whether what comes takes room in the budget.
+    is_announced: bool,
 }
 
 impl<'a, 'b, B: Body<Data = Bytes> + Unpin> Gather<'a, 'b, B> {
-    /// Of `body` at most `limit` bytes are read, under `permit`, which may hold some of them already.
+    /// Of `body` at most `limit` bytes are read, under `permit`, which has a place in the lobby for those that announce the
+    /// others, or no such place and all of them take room as they come.
     pub(crate) fn new(body: &'a mut B, limit: usize, permit: &'a mut Permit<'b>) -> Self {
-        Self { body, permit, limit, first: Bytes::new(), joined: Vec::new() }
+        let is_announced = !permit.sits();
+        Self { body, permit, limit, first: Bytes::new(), joined: Vec::new(), is_announced }
     }
 
     /// What has been read so far.
@@ -69,18 +78,21 @@ impl<'a, 'b, B: Body<Data = Bytes> + Unpin> Gather<'a, 'b, B> {
         if self.joined.is_empty() { &self.first } else { &self.joined }
     }
 
-    /// Takes room for `length` bytes in all, of which the sender has said that they come.
+    /// Takes room for `length` bytes in all, of which the sender has said that they come; waits for it for `patience`.
     ///
     /// # Errors
     /// When they are more than the limit or the budget allows.
-    pub(crate) fn expect(&mut self, length: usize) -> Result<(), Failure> {
+    pub(crate) async fn expect(&mut self, length: usize, patience: Duration) -> Result<(), Failure> {
         if length > self.limit {
             return Err(Refused::TooLarge(MAX_REQUEST_SIZE).into());
         }
-        Ok(self.permit.cover(length)?)
+        self.is_announced = true;
+        // What has come beyond is refused later, but it is there.
+        Ok(self.permit.announce(length.max(self.read().len()), patience).await?)
     }
 
-    /// Reads until there are `length` bytes or the body ends.
+    /// Reads until there are `length` bytes, which announce the others, or the body ends. The permit has a place in the
+    /// lobby for them.
     pub(crate) async fn until(&mut self, length: usize) -> Result<(), Failure> {
         while self.read().len() < length && self.frame().await? {}
         Ok(())
@@ -118,7 +130,9 @@ impl<'a, 'b, B: Body<Data = Bytes> + Unpin> Gather<'a, 'b, B> {
         if length > self.limit {
             return Err(Refused::TooLarge(MAX_REQUEST_SIZE).into());
         }
-        self.permit.cover(length)?;
+        if self.is_announced {
+            self.permit.cover(length)?;
+        }
         if self.read().is_empty() {
             self.first = data;
             return Ok(());
@@ -126,7 +140,8 @@ impl<'a, 'b, B: Body<Data = Bytes> + Unpin> Gather<'a, 'b, B> {
         if self.joined.capacity() < length {
             // What was announced at once, the rest in steps of half the size while there is room.
             let wanted = self.permit.held().max(length + length / 2).min(self.limit);
-            let capacity = if self.permit.cover(wanted).is_ok() { wanted } else { length };
+            let has_room = self.is_announced && self.permit.cover(wanted).is_ok();
+            let capacity = if has_room { wanted } else { length };
             self.joined.reserve_exact(capacity - self.joined.len());
         }
         if self.joined.is_empty() {
@@ -149,23 +164,59 @@ pub(crate) fn decompress(
     permit: &mut Permit<'_>,
 ) -> Result<Vec<u8>, Failure> {
     match compression {
-        Compression::Gzip => {
-            let promised = promised_by_gzip(compressed);
-            inflate(MultiGzDecoder::new(compressed), promised, limit, permit)
+        Compression::Gzip => inflate(compressed, limit, permit),
+        Compression::Zstd => unpack(compressed, limit, permit),
+    }
+}
+
+/// zstd, in one piece: a decoder that makes its output bit by bit needs a window beside it, of up to 32 MiB as Collectors
+/// send it, while the output as a whole is a window too. Where it turns out larger than the room, it is made again.
+fn unpack(compressed: &[u8], limit: usize, permit: &mut Permit<'_>) -> Result<Vec<u8>, Failure> {
+    if compressed.is_empty() {
+        return Err(malformed());
+    }
+    let before = permit.held();
+    let promised = zstd_safe::get_frame_content_size(compressed).ok().flatten();
+    let promised = promised.and_then(|size| usize::try_from(size).ok());
+    // A small frame can honestly stand for a huge run of one byte; it gets its room as it grows.
+    let guess = promised.unwrap_or(compressed.len().saturating_mul(ZSTD_RATIO));
+    let least = compressed.len().max(SMALLEST);
+    let mut capacity = guess.min(compressed.len().saturating_mul(64)).max(SMALLEST).min(limit);
+    while let Err(refused) = permit.cover(before.saturating_add(capacity)) {
+        if capacity <= least {
+            return Err(refused.into());
         }
-        Compression::Zstd => {
-            let promised = zstd::zstd_safe::get_frame_content_size(compressed).ok().flatten();
-            let promised = promised.and_then(|size| usize::try_from(size).ok());
-            let decoder = zstd::stream::read::Decoder::with_buffer(compressed).and_then(|mut decoder| {
-                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-                Ok(decoder)
-            });
-            let decoder = decoder.map_err(|_| malformed())?;
-            // A small frame can honestly stand for a huge run of one byte; it gets its room as it grows.
-            let promised = promised.unwrap_or(0).min(compressed.len().saturating_mul(64));
-            inflate(decoder, promised, limit, permit)
+        capacity = (capacity / 2).max(least);
+    }
+    let mut decoder = DCtx::try_create().ok_or_else(malformed)?;
+    loop {
+        let mut out = Vec::with_capacity(capacity);
+        match decoder.decompress(&mut out, compressed) {
+            Ok(_) => {
+                permit.release(permit.held().saturating_sub(before.saturating_add(out.len())));
+                return Ok(out);
+            }
+            Err(code) if zstd_safe::get_error_name(code) != TOO_SMALL => return Err(malformed()),
+            Err(_) if capacity >= limit => return Err(Refused::TooLarge(MAX_REQUEST_SIZE).into()),
+            Err(_) => capacity = grown(capacity, limit, before, permit)?,
         }
     }
+}
+
+/// What zstd says of an output that has no room.
+const TOO_SMALL: &str = "Destination buffer is too small";
+
+/// Takes room for more than `capacity`: a large step, and a small one where large ones have no room.
+fn grown(capacity: usize, limit: usize, before: usize, permit: &mut Permit<'_>) -> Result<usize, Refused> {
+    let mut covered = Err(Refused::Overload);
+    for part in [2, 16, 256] {
+        let larger = (capacity + capacity / part + 1).min(limit);
+        covered = permit.cover(before.saturating_add(larger)).map(|()| larger);
+        if covered.is_ok() {
+            break;
+        }
+    }
+    covered
 }
 
 /// The size in the last member's trailer: right for one member below 4 GiB, a first guess otherwise.
@@ -178,15 +229,12 @@ fn malformed() -> Failure {
     Failure::malformed("the body cannot be decompressed")
 }
 
-fn inflate(
-    mut decoder: impl Read,
-    promised: usize,
-    limit: usize,
-    permit: &mut Permit<'_>,
-) -> Result<Vec<u8>, Failure> {
+/// gzip, bit by bit: its window is small.
+fn inflate(compressed: &[u8], limit: usize, permit: &mut Permit<'_>) -> Result<Vec<u8>, Failure> {
     let before = permit.held();
+    let mut decoder = MultiGzDecoder::new(compressed);
     let mut out = Vec::new();
-    let mut capacity = promised.max(512).min(limit);
+    let mut capacity = promised_by_gzip(compressed).max(SMALLEST).min(limit);
     loop {
         permit.cover(before.saturating_add(capacity))?;
         out.reserve_exact(capacity - out.len());
@@ -200,16 +248,7 @@ fn inflate(
         if out.len() >= limit {
             return Err(Refused::TooLarge(MAX_REQUEST_SIZE).into());
         }
-        // In large steps, and in small ones where large ones have no room.
-        let mut covered = Err(Refused::Overload);
-        for part in [2, 16, 256] {
-            let larger = (capacity + capacity / part + 1).min(limit);
-            covered = permit.cover(before.saturating_add(larger)).map(|()| larger);
-            if covered.is_ok() {
-                break;
-            }
-        }
-        capacity = covered?;
+        capacity = grown(capacity, limit, before, permit)?;
         out.reserve_exact(capacity - out.len());
         out.push(next);
     }
@@ -231,7 +270,7 @@ fn next_byte(decoder: &mut impl Read) -> Result<Option<u8>, Failure> {
 mod tests {
     use std::io::Write;
 
-    use metrics::Gauge;
+    use metrics::{Counter, Gauge};
     use tonic::Code;
 
     use super::super::budget::Budget;
@@ -254,7 +293,7 @@ mod tests {
 
     #[test]
     fn as_much_as_the_limit_passes_and_one_byte_more_does_not() {
-        let budget = Budget::new(1 << 20, Gauge::noop());
+        let budget = Budget::new(1 << 20, Gauge::noop(), Counter::noop());
         for compression in [Compression::Gzip, Compression::Zstd] {
             for size in [0, 1, 511, 512, 513, 10_000] {
                 let whole = compressed(compression, &vec![7; size]);
@@ -272,7 +311,7 @@ mod tests {
 
     #[test]
     fn what_is_made_counts_on_top_of_what_is_held() {
-        let budget = Budget::new(10_100, Gauge::noop());
+        let budget = Budget::new(10_100, Gauge::noop(), Counter::noop());
         for compression in [Compression::Gzip, Compression::Zstd] {
             let whole = compressed(compression, &[7; 6_000]);
             let mut permit = budget.permit();
@@ -291,9 +330,39 @@ mod tests {
         }
     }
 
+    /// Without its size, as senders write who compress while they encode.
+    fn streamed(bytes: &[u8], window_log: u32) -> Vec<u8> {
+        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).expect("in memory");
+        encoder.window_log(window_log).expect("valid");
+        encoder.write_all(bytes).expect("in memory");
+        encoder.finish().expect("in memory")
+    }
+
+    #[test]
+    fn zstd_of_unknown_size_and_with_the_largest_window_takes_no_room_beside_its_output() {
+        let bytes: Vec<u8> = (0..40_000_u32).flat_map(|number| (number / 7).to_le_bytes()).collect();
+        let whole = streamed(&bytes, 25);
+        assert!(zstd_safe::get_frame_content_size(&whole).is_ok_and(|size| size.is_none()));
+        let budget = Budget::new((bytes.len() + 3_000) as u64, Gauge::noop(), Counter::noop());
+        let mut permit = budget.permit();
+        let out = decompress(Compression::Zstd, &whole, bytes.len(), &mut permit);
+        assert!(out.is_ok_and(|out| out == bytes));
+        assert_eq!(permit.held(), bytes.len());
+        drop(permit);
+        let more = decompress(Compression::Zstd, &whole, bytes.len() - 1, &mut budget.permit());
+        assert_eq!(code(more), Err(Code::ResourceExhausted));
+        let two = [whole.clone(), streamed(b"and more", 20)].concat();
+        let two = decompress(Compression::Zstd, &two, 1 << 20, &mut budget.permit());
+        assert_eq!(code(two), Ok(bytes.len() + 8), "frames follow each other");
+        for broken in [&whole[..whole.len() - 1], &[&whole[..], b"garbage"].concat()] {
+            let broken = decompress(Compression::Zstd, broken, 1 << 20, &mut budget.permit());
+            assert_eq!(code(broken), Err(Code::InvalidArgument));
+        }
+    }
+
     #[test]
     fn a_gzip_trailer_that_lies_takes_no_room_beyond_what_its_size_could_hold() {
-        let budget = Budget::new(1 << 20, Gauge::noop());
+        let budget = Budget::new(1 << 20, Gauge::noop(), Counter::noop());
         let mut lying = compressed(Compression::Gzip, b"small");
         let size = lying.len() - 4;
         lying[size..].copy_from_slice(&u32::MAX.to_le_bytes());

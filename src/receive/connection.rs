@@ -41,6 +41,8 @@ pub struct Patience {
     pub idle: Duration,
     /// For the body of a request.
     pub body: Duration,
+    /// For room for a request, while others are being read.
+    pub room: Duration,
     /// A connection is asked to end after this, so that load balancers get to spread senders anew.
     pub age: Duration,
     /// For requests under way once the receiver ends.
@@ -57,6 +59,7 @@ impl Default for Patience {
             connections: 1024,
             idle: Duration::from_mins(1),
             body: Duration::from_secs(30),
+            room: Duration::from_secs(1),
             age: Duration::from_mins(30),
             drain: Duration::from_secs(10),
             last_headers: Duration::from_millis(500),
@@ -65,15 +68,16 @@ impl Default for Patience {
     }
 }
 
-/// Requests under way on one HTTP/2 connection; a sender with more waits for the first of them. They share its window:
-/// where that is small, many requests at once would all be half there, hold their room, and never be whole.
-const STREAMS: (usize, usize) = (2, 256);
-/// Of a window, for each request.
-const WINDOW_OF_STREAM: usize = 64 * 1024;
+/// Requests under way on one HTTP/2 connection at least; a sender with more waits for the first of them. They share its
+/// window in equal parts: one that waits for room leaves its part unread, and must not keep those from arriving that have
+/// got theirs.
+const STREAMS: u32 = 2;
+/// The part of one request, where there is so much: most arrive in one piece then.
+const WINDOW_OF_STREAM: u32 = 384 * 1024;
 /// The headers of one request.
 const HEADERS: u32 = 32 * 1024;
-/// A frame as large as most requests arrives in one piece and is never copied. HTTP/2 allows none below the lower bound.
-const FRAME: (usize, usize) = (16 * 1024, 512 * 1024);
+/// The smallest largest frame that HTTP/2 allows. Where a request comes in several pieces, small ones are as good.
+const FRAME: u32 = 16 * 1024;
 /// What hyper reads ahead on an HTTP/1.1 connection at most, unless it is told otherwise.
 const READ_BUFFER: usize = 408 * 1024;
 /// Silence after which a peer is probed, and then given up.
@@ -143,6 +147,10 @@ async fn accept(
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unread;
 
+/// Comes with a request: what its sender puts into one HTTP/2 frame at most, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LargestFrame(pub(crate) u32);
+
 /// Everything that runs for one receiver.
 #[derive(Clone, Default)]
 struct Tasks {
@@ -168,18 +176,30 @@ fn builder(tasks: &Tasks, patience: Patience, window: usize) -> auto::Builder<Ta
         .timer(TokioTimer::new())
         .header_read_timeout(patience.idle)
         .max_buf_size(window.clamp(LEAST, READ_BUFFER));
-    let as_u32 = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    let (streams, of_stream) = parts(window);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(as_u32((window / WINDOW_OF_STREAM).clamp(STREAMS.0, STREAMS.1)))
+        .max_concurrent_streams(streams)
         .max_header_list_size(HEADERS)
-        .initial_stream_window_size(as_u32(window))
-        .initial_connection_window_size(as_u32(window))
-        .max_frame_size(as_u32((window / 2).clamp(FRAME.0, FRAME.1)))
+        .initial_stream_window_size(of_stream)
+        .initial_connection_window_size(of_stream.saturating_mul(streams))
+        .max_frame_size(largest_frame(window))
         .keep_alive_interval(KEEP_ALIVE.0)
         .keep_alive_timeout(KEEP_ALIVE.1);
     builder
+}
+
+/// How many requests share a connection's window, and the part of each.
+fn parts(window: usize) -> (u32, u32) {
+    let window = u32::try_from(window).unwrap_or(u32::MAX);
+    let streams = (window / WINDOW_OF_STREAM).max(STREAMS);
+    (streams, window / streams)
+}
+
+fn largest_frame(window: usize) -> u32 {
+    let (_, of_stream) = parts(window);
+    if of_stream < WINDOW_OF_STREAM { FRAME } else { of_stream }
 }
 
 struct Connection {
@@ -197,9 +217,11 @@ impl Connection {
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
         let requests = Arc::new(Requests::default());
+        let largest_frame = LargestFrame(largest_frame(self.window.size));
         let service = service_fn({
             let requests = requests.clone();
-            move |request| {
+            move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(largest_frame);
                 let under_way = requests.begin();
                 let answered = answer(request);
                 async move {
@@ -296,5 +318,20 @@ impl Requests {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.answered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_share_the_window_of_their_connection_in_equal_parts() {
+        for window in (LEAST..8 << 20).step_by(10_007) {
+            let (streams, of_stream) = parts(window);
+            let all = (streams * of_stream) as usize;
+            assert!(streams >= STREAMS && all <= window && all > window - streams as usize, "{window}");
+        }
+        assert_eq!(parts(4 * WINDOW_OF_STREAM as usize), (4, WINDOW_OF_STREAM));
     }
 }

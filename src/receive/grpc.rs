@@ -20,6 +20,7 @@ use tonic::Code;
 
 use super::body::{self, COMPRESSIONS, Compression, Gather};
 use super::budget::Permit;
+use super::connection::LargestFrame;
 use super::status::Failure;
 use super::{Format, Intake, Partial, connection};
 use crate::otlp::wire;
@@ -111,8 +112,10 @@ async fn message(
     let Ok(compression) = Compression::by_name(name) else {
         return Err(Failure::unsupported(format!("grpc-encoding must be one of {COMPRESSIONS}")));
     };
+    let frame = request.extensions().get::<LargestFrame>().map_or(0, |frame| frame.0);
+    permit.sit(frame, intake.patience.room).await?;
     let mut body = request.into_body();
-    let arrived = timeout(intake.patience.body, framed(&mut body, intake.max_request_size, permit));
+    let arrived = timeout(intake.patience.body, framed(&mut body, intake, permit));
     let (is_compressed, message) = arrived.await.map_err(|_| Failure::timed_out())??;
     if !is_compressed {
         return Ok(message);
@@ -127,10 +130,10 @@ async fn message(
 
 async fn framed(
     body: &mut Incoming,
-    limit: usize,
+    intake: &Intake,
     permit: &mut Permit<'_>,
 ) -> Result<(bool, Bytes), Failure> {
-    let mut gather = Gather::new(body, limit.saturating_add(PREFIX), permit);
+    let mut gather = Gather::new(body, intake.max_request_size.saturating_add(PREFIX), permit);
     gather.until(PREFIX).await?;
     let Some(&[flag, a, b, c, d]) = gather.read().first_chunk::<PREFIX>() else {
         return Err(Failure::misframed("the request has no message"));
@@ -139,7 +142,7 @@ async fn framed(
         return Err(Failure::misframed("the first byte of a message must be 0 or 1"));
     }
     let length = PREFIX + u32::from_be_bytes([a, b, c, d]) as usize;
-    gather.expect(length)?;
+    gather.expect(length, intake.patience.room).await?;
     let message = gather.exactly(length).await?;
     Ok((flag == 1, message.slice(PREFIX..)))
 }

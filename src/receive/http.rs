@@ -158,7 +158,8 @@ async fn message(
     let announced = body.size_hint().exact();
     let mut gather = Gather::new(body, intake.max_request_size, permit);
     if let Some(length) = announced {
-        gather.expect(usize::try_from(length).map_err(|_| Refused::TooLarge(MAX_REQUEST_SIZE))?)?;
+        let length = usize::try_from(length).map_err(|_| Refused::TooLarge(MAX_REQUEST_SIZE))?;
+        gather.expect(length, intake.patience.room).await?;
     }
     let arrived = timeout(intake.patience.body, gather.all());
     let message = arrived.await.map_err(|_| Failure::timed_out())??;

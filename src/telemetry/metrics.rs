@@ -11,6 +11,7 @@ use metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::lateness::Lateness;
+use super::movements::Movements;
 use super::root_causes::RootCauses;
 
 pub use super::labels::{
@@ -26,6 +27,8 @@ pub struct Metrics {
     pub refused_spans: Counters2<Transport, Refusal>,
     /// `laggard_receiver_refused_requests_total`
     pub refused_requests: Counters2<Transport, Refusal>,
+    /// `laggard_receiver_delayed_requests_total`
+    pub delayed_requests: Counter,
     /// `laggard_exporter_sent_spans_total`
     pub sent_spans: Counters<Class>,
     /// `laggard_reference_spans_sent_total`
@@ -74,6 +77,8 @@ pub struct Metrics {
     pub reload_failures: Counter,
     /// `laggard_passthrough_requests_total`
     pub passthrough: Counters2<Signal, RelayOutcome>,
+    /// Whether these are moving now.
+    pub movements: Movements,
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
 }
@@ -99,6 +104,10 @@ impl Default for Metrics {
             ),
             refused_requests: register
                 .counters2("laggard_receiver_refused_requests_total", "Requests refused whole"),
+            delayed_requests: register.counter(
+                "laggard_receiver_delayed_requests_total",
+                "Requests that had to wait for room before they were read, taken in the end or refused",
+            ),
             sent_spans: register
                 .counters("laggard_exporter_sent_spans_total", "Spans acknowledged by the destination"),
             reference_spans_sent: register.counter(
@@ -155,6 +164,7 @@ impl Default for Metrics {
                 "laggard_passthrough_requests_total",
                 "Requests of other signals that were relayed or refused",
             ),
+            movements: Movements::default(),
             handle,
             recorder,
         };
@@ -345,10 +355,11 @@ mod tests {
     use super::*;
 
     /// Those of the process are read elsewhere.
-    const ALL: [&str; 33] = [
+    const ALL: [&str; 34] = [
         "laggard_receiver_accepted_spans_total",
         "laggard_receiver_refused_spans_total",
         "laggard_receiver_refused_requests_total",
+        "laggard_receiver_delayed_requests_total",
         "laggard_exporter_sent_spans_total",
         "laggard_reference_spans_sent_total",
         "laggard_dropped_spans_total",

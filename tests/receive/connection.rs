@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::*;
 
+const DELAYED: &str = "laggard_receiver_delayed_requests_total";
 const IN_FLIGHT: &str = "laggard_used_bytes{part=\"in_flight\"}";
 
 fn head(headers: &str) -> String {
@@ -179,8 +180,9 @@ async fn a18_a_sender_that_goes_away_in_the_middle_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn requests_beyond_the_budget_are_refused_until_there_is_room_again() {
-    let receiver = Receiver::start(Setup { max_in_flight: 1_000, ..Setup::default() }).await;
+async fn requests_beyond_the_budget_are_refused_after_a_moment_until_there_is_room_again() {
+    let patience = Patience { room: Duration::from_millis(50), ..Patience::default() };
+    let receiver = Receiver::start(Setup { max_in_flight: 1_000, patience, ..Setup::default() }).await;
     let body = large_request(700);
     let mut stream = TcpStream::connect(receiver.http).await.unwrap();
     stream.write_all(head(&format!("content-length: {}\r\n", body.len())).as_bytes()).await.unwrap();
@@ -189,9 +191,53 @@ async fn requests_beyond_the_budget_are_refused_until_there_is_room_again() {
     assert_eq!((second.status, second.header("retry-after")), (503, "1"));
     let status = receiver.client().await.export(Body(body.clone().into())).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unavailable);
+    assert_eq!(receiver.metric(DELAYED), 2);
     stream.write_all(&body).await.unwrap();
     assert_eq!(read_answer(&mut stream).await.status, 200);
     assert_eq!(post(&receiver, "/v1/traces", &[("content-type", PROTOBUF)], &body).await.status, 200);
+    receiver.finish().await;
+}
+
+#[tokio::test]
+async fn requests_that_find_no_room_wait_for_it_and_are_taken() {
+    let patience = Patience { room: Duration::from_mins(1), ..Patience::default() };
+    let receiver = Receiver::start(Setup { max_in_flight: 1_000, patience, ..Setup::default() }).await;
+    let body = large_request(700);
+    let mut stream = TcpStream::connect(receiver.http).await.unwrap();
+    stream.write_all(head(&format!("content-length: {}\r\n", body.len())).as_bytes()).await.unwrap();
+    receiver.until(IN_FLIGHT, |bytes| bytes == body.len() as u64).await;
+    let headers = [("content-type", PROTOBUF)];
+    let over_http = post(&receiver, "/v1/traces", &headers, &body);
+    let mut client = receiver.client().await;
+    let over_grpc = client.export(Body(body.clone().into()));
+    let first = async {
+        receiver.until(DELAYED, |requests| requests == 2).await;
+        assert_eq!(receiver.metric(IN_FLIGHT), body.len() as u64, "who waits takes nothing");
+        stream.write_all(&body).await.unwrap();
+        read_answer(&mut stream).await
+    };
+    let (first, over_http, over_grpc) = tokio::join!(first, over_http, over_grpc);
+    assert_eq!((first.status, over_http.status), (200, 200));
+    over_grpc.expect("taken");
+    receiver.finish().await;
+}
+
+#[tokio::test]
+async fn requests_that_wait_do_not_keep_others_of_their_connection_from_arriving() {
+    let patience = Patience { room: Duration::from_mins(1), ..Patience::default() };
+    let setup = Setup { max_in_flight: 2_500_000, max_request_size: 4 << 20, patience, ..Setup::default() };
+    let receiver = Receiver::start(setup).await;
+    let mut client = receiver.client().await;
+    // Once it has been answered, it knows how many requests the connection takes at once.
+    client.export(Body(request(&[span(1)]).into())).await.expect("taken");
+    // None of them fits its part of the window, and only one fits the budget.
+    let exports = (0..8).map(|_| {
+        let mut client = client.clone();
+        async move { client.export(Body(large_request(1_500_000).into())).await }
+    });
+    for answer in futures_util::future::join_all(exports).await {
+        answer.expect("taken");
+    }
     receiver.finish().await;
 }
 

@@ -241,15 +241,15 @@ async fn r22_a6_damaged_compression_is_400_and_several_members_are_read() {
 }
 
 #[tokio::test]
-async fn a5_a_zstd_frame_cannot_ask_for_more_memory_than_senders_need() {
-    let receiver = Receiver::start(Setup::default()).await;
-    for (window_log, status) in [(23, 200), (25, 200), (26, 400), (30, 400)] {
+async fn a5_a_zstd_frame_takes_no_more_memory_than_its_content_however_large_its_window() {
+    let receiver = Receiver::start(Setup { max_in_flight: 10_000, ..Setup::default() }).await;
+    for window_log in [20, 23, 25, 26, 30] {
         let mut encoder = zstd::Encoder::new(Vec::new(), 1).expect("in memory");
         encoder.window_log(window_log).expect("a window");
         std::io::Write::write_all(&mut encoder, &request(&[span(1)])).expect("in memory");
         let headers = [PROTOBUF_TYPE, ("content-encoding", "zstd")];
         let answer = post(&receiver, "/v1/traces", &headers, &encoder.finish().expect("in memory")).await;
-        assert_eq!(answer.status, status, "2^{window_log}");
+        assert_eq!(answer.status, 200, "2^{window_log}");
     }
     receiver.finish().await;
 }

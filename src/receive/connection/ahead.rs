@@ -12,7 +12,7 @@ const MOST: usize = 2 << 20;
 /// None gets less: HTTP/2 lets a peer send so much before it has heard of any window.
 pub(super) const LEAST: usize = 64 << 10;
 /// Of what is left, a new connection gets one part in so many.
-const PARTS: usize = 32;
+const PARTS: usize = 16;
 
 /// What all connections of a receiver may have sent ahead together.
 #[derive(Debug)]
@@ -58,13 +58,13 @@ mod tests {
 
     #[test]
     fn windows_shrink_as_connections_come_and_are_given_back_as_they_go() {
-        let ahead = Arc::new(Ahead::new(32 << 20));
+        let ahead = Arc::new(Ahead::new(16 << 20));
         let windows: Vec<_> = (0..400).map(|_| ahead.window()).collect();
         let sizes: Vec<_> = windows.iter().map(|window| window.size).collect();
         assert_eq!(sizes.first(), Some(&(1 << 20)));
         assert!(sizes.is_sorted_by(|earlier, later| earlier >= later), "{sizes:?}");
         assert_eq!(sizes.last(), Some(&LEAST));
-        assert_eq!(windows.iter().map(|window| window.taken).sum::<usize>(), 32 << 20);
+        assert_eq!(windows.iter().map(|window| window.taken).sum::<usize>(), 16 << 20);
         drop(windows);
         assert_eq!(ahead.window().size, 1 << 20);
     }
