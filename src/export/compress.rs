@@ -16,7 +16,11 @@ pub(super) fn compressed(content: Bytes, compression: Compression) -> (Option<&'
         Compression::Zstd => (zstd::bulk::compress(&content, zstd::DEFAULT_COMPRESSION_LEVEL), "zstd"),
     };
     match compressed {
-        Ok(compressed) => (Some(encoding), Bytes::from(compressed)),
+        Ok(mut compressed) => {
+            // What the buffer has grown beyond its content would be held, but not counted.
+            compressed.shrink_to_fit();
+            (Some(encoding), Bytes::from(compressed))
+        }
         Err(_) => (None, content),
     }
 }

@@ -109,6 +109,22 @@ impl HttpClient {
         content_type: &'static str,
         body: Bytes,
     ) -> Result<Answer, Unanswered> {
+        self.post_encoded(path, content_type, self.encode(body)).await
+    }
+
+    /// `body` as it travels.
+    pub(super) fn encode(&self, body: Bytes) -> Encoded {
+        let (encoding, body) = compressed(body, self.shared.compression);
+        Encoded { encoding, body }
+    }
+
+    /// [`HttpClient::post`] of a body that is encoded already.
+    pub(super) async fn post_encoded(
+        &self,
+        path: &str,
+        content_type: &'static str,
+        body: Encoded,
+    ) -> Result<Answer, Unanswered> {
         let shared = &self.shared;
         let answer = timeout(shared.timeout, self.exchange(path, content_type, body)).await;
         answer.unwrap_or_else(|_| {
@@ -126,7 +142,7 @@ impl HttpClient {
         &self,
         path: &str,
         content_type: &'static str,
-        body: Bytes,
+        body: Encoded,
     ) -> Result<Answer, Unanswered> {
         let request = self.request(path, content_type, body)?;
         let response = self.shared.connections.get().request(request).await;
@@ -140,12 +156,11 @@ impl HttpClient {
         &self,
         path: &str,
         content_type: &'static str,
-        body: Bytes,
+        Encoded { encoding, body }: Encoded,
     ) -> Result<Request<Full<Bytes>>, Unanswered> {
         let uri: Uri = format!("{}{path}", self.shared.base)
             .parse()
             .map_err(|error: http::uri::InvalidUri| Unanswered::Unreachable(error.to_string()))?;
-        let (encoding, body) = compressed(body, self.shared.compression);
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
@@ -163,6 +178,20 @@ impl HttpClient {
 impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpClient").finish_non_exhaustive()
+    }
+}
+
+/// A body as it travels.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    encoding: Option<&'static str>,
+    body: Bytes,
+}
+
+impl Encoded {
+    /// Bytes that it takes beside the body that it was made of.
+    pub(super) fn copied(&self) -> u64 {
+        self.encoding.map_or(0, |_| self.body.len() as u64)
     }
 }
 

@@ -35,6 +35,11 @@ impl Message {
         Self { content, encoding }
     }
 
+    /// Bytes that it takes beside those that it was made of.
+    pub(super) fn copied(&self) -> u64 {
+        self.encoding.map_or(0, |_| self.content.len() as u64)
+    }
+
     /// A request that carries it to [`Message::put_into`].
     pub(super) fn into_request<M: Default>(self) -> tonic::Request<M> {
         let mut request = tonic::Request::new(M::default());
@@ -116,6 +121,10 @@ mod tests {
         for (compression, name) in [(Compression::Gzip, "gzip"), (Compression::Zstd, "zstd")] {
             let message = Message::new(&content, compression);
             let Framed { prefix, content: framed } = message.framed();
+            assert_eq!(
+                Message::new(&content, compression).copied(),
+                framed.as_ref().map_or(0, Bytes::len) as u64
+            );
             assert_eq!(prefix.and_then(|prefix| prefix.first().copied()), Some(1));
             assert!(framed.is_some_and(|framed| framed.len() < 100));
             assert_eq!(sent(&content, compression).headers()[GRPC_ENCODING], name);

@@ -100,6 +100,21 @@ struct State {
     bytes: u64,
 }
 
+/// Bytes that a request has beside those of the queue, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Copied<'a> {
+    queue: &'a Queue,
+    bytes: u64,
+}
+
+impl Drop for Copied<'_> {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        state.bytes = state.bytes.saturating_sub(self.bytes);
+        self.queue.publish(&state);
+    }
+}
+
 /// How much waits, measured in batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fill {
@@ -157,6 +172,7 @@ impl Queue {
     ///
     /// To be called when [`super::run`] has ended, by itself or because its time was over.
     pub fn abandon(&self) -> Losses {
+        let _moving = self.metrics.movements.begin();
         let mut state = self.lock();
         let left = std::mem::take(&mut *state).spans;
         self.publish(&state);
@@ -203,6 +219,7 @@ impl Queue {
     /// Counts `batch` as sent, but `rejected` of its spans as dropped: the destination took the request and
     /// refused these, for what it says in `message`, and does not say which.
     pub(super) fn acknowledged(&self, batch: &Batch, rejected: u64, message: &str) {
+        let _moving = self.metrics.movements.begin();
         let mut rejected_left = rejected;
         let mut refuse = |spans: u64| {
             let refused = rejected_left.min(spans);
@@ -229,8 +246,17 @@ impl Queue {
 
     /// Counts `batch` as dropped after its last `answer`.
     pub(super) fn dropped(&self, batch: &Batch, reason: DropReason, answer: Answer) {
+        let _moving = self.metrics.movements.begin();
         self.lost(batch.counted_spans(), reason, Some(answer));
         self.release(batch);
+    }
+
+    /// Counts `bytes` as taken that a request has beside those which wait here: its compressed form.
+    pub(super) fn copy(&self, bytes: u64) -> Copied<'_> {
+        let mut state = self.lock();
+        state.bytes += bytes;
+        self.publish(&state);
+        Copied { queue: self, bytes }
     }
 
     /// What the log says.
@@ -287,6 +313,17 @@ mod tests {
         let text = metrics.render();
         let line = text.lines().find_map(|line| line.strip_prefix(series.as_str()));
         line.expect("present from the start").to_owned()
+    }
+
+    #[test]
+    fn the_compressed_form_of_a_request_takes_room_while_it_is_open() {
+        let (queue, metrics) = queue();
+        let room = queue.size - chunk(Class::Slow, 1).charge();
+        let copy = queue.copy(room + 1);
+        assert_eq!(queue.push(chunk(Class::Slow, 1)), Err(Full));
+        assert!(metrics.render().contains(&format!("laggard_used_bytes{{part=\"queue\"}} {}\n", room + 1)));
+        drop(copy);
+        assert_eq!((queue.bytes(), queue.push(chunk(Class::Slow, 1))), (0, Ok(())));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tonic::Code;
 
 use super::batch::Batch;
 use super::channel::{self, Channel};
-use super::http::{self, HttpClient, Unanswered};
+use super::http::{self, Encoded, HttpClient, Unanswered};
 use super::journal::Answer;
 use super::message::Message;
 use super::queue::Queue;
@@ -117,9 +117,14 @@ impl Sender {
         match &self.client {
             Client::Grpc { channel, service, compression } => {
                 let message = Message::new(body, *compression);
+                let _copy = self.queue.copy(message.copied());
                 self.attempt_over_grpc(channel, service.clone(), message).await
             }
-            Client::Http(client) => attempt_over_http(client, body.clone()).await,
+            Client::Http(client) => {
+                let body = client.encode(body.clone());
+                let _copy = self.queue.copy(body.copied());
+                attempt_over_http(client, body).await
+            }
         }
     }
 
@@ -180,8 +185,8 @@ impl Failure {
     }
 }
 
-async fn attempt_over_http(client: &HttpClient, body: Bytes) -> Result<PartialSuccess, Failure> {
-    let answer = client.post("/v1/traces", "application/x-protobuf", body).await;
+async fn attempt_over_http(client: &HttpClient, body: Encoded) -> Result<PartialSuccess, Failure> {
+    let answer = client.post_encoded("/v1/traces", "application/x-protobuf", body).await;
     let answer = answer.map_err(|unanswered| Failure::of(&unanswered))?;
     if answer.is_taken() {
         // Whatever else is in there, the spans are taken.
