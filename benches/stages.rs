@@ -1,7 +1,10 @@
-//! CPU nanoseconds a span of each stage, beside decoding the same requests with prost: `cargo bench --bench stages`.
+//! CPU nanoseconds a span of each stage, beside decoding the same requests with prost: `cargo bench --bench stages`. With
+//! `-- flat` the cost from a thousand to a million traces in flight, with `-- cores` two threads beside one.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 
+#[path = "support/cores.rs"]
+mod cores;
 #[path = "support/measure.rs"]
 mod measure;
 #[path = "support/traffic.rs"]
@@ -20,7 +23,7 @@ use measure::Series;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use rustix::time::{ClockId, clock_gettime};
-use traffic::{Requests, SMALL, TYPICAL};
+use traffic::{Requests, SMALL, SPANS_PER_TRACE, TYPICAL};
 
 /// The allocator of the program.
 #[global_allocator]
@@ -33,6 +36,12 @@ const SPANS_A_ROUND: u64 = 20_480;
 const SPANS_A_SECOND: u64 = 100_000;
 
 fn main() {
+    // What cargo adds begins with a hyphen.
+    match std::env::args().skip(1).find(|argument| !argument.starts_with('-')).as_deref() {
+        Some("flat") => return flat(),
+        Some("cores") => return cores::compare(),
+        _ => {}
+    }
     println!("CPU ns a span, medians of {ROUNDS} interleaved rounds\n");
     measure(Requests::from_collector(TYPICAL, 512), 512, 100_000);
     measure(Requests::from_collector(SMALL, 512), 512, 100_000);
@@ -40,10 +49,23 @@ fn main() {
     measure(Requests::from_services(TYPICAL, 16), 16, 100_000);
 }
 
-/// Measures requests of so many spans while so many spans are held.
-fn measure(mut requests: Requests, spans: u64, held: u64) {
+/// The cost of a lean span while a thousand to a million traces are in flight; the last takes 3 GB.
+fn flat() {
+    println!("CPU ns a span, medians of {ROUNDS} rounds\n");
+    println!("| traces in flight | walk | store | decide and drop 95 % | encode the kept 5 % | all four |");
+    println!("|---|---|---|---|---|---|");
+    for traces in [1_000, 10_000, 100_000, 1_000_000] {
+        let mut requests = Requests::from_collector(SMALL, 512);
+        let (series, _) = series(&mut requests, 512, traces * SPANS_PER_TRACE as u64);
+        let costs: Vec<f64> = series.iter().skip(1).map(Series::median).collect();
+        let cells: Vec<_> = costs.iter().map(|cost| format!("{cost:.0}")).collect();
+        println!("| {traces} | {} | {:.0} |", cells.join(" | "), costs.iter().sum::<f64>());
+    }
+}
+
+/// What each stage costs for requests of so many spans while so many spans are held.
+fn series(requests: &mut Requests, spans: u64, held: u64) -> ([Series; 5], Rig) {
     let mut rig = Rig::new(spans, held);
-    let wire = requests.next_request().len() as u64 / spans;
     // Until traces leave as fast as they come.
     let mut warm_up = Costs::new();
     for _ in 0..2 * held / spans {
@@ -61,6 +83,13 @@ fn measure(mut requests: Requests, spans: u64, held: u64) {
             series.note(nanoseconds, SPANS_A_ROUND);
         }
     }
+    (series, rig)
+}
+
+/// Measures requests of so many spans while so many spans are held.
+fn measure(mut requests: Requests, spans: u64, held: u64) {
+    let wire = requests.next_request().len() as u64 / spans;
+    let (series, rig) = series(&mut requests, spans, held);
     let kept = 100.0 * rig.kept as f64 / rig.decided() as f64;
     println!("{spans} spans a request, {wire} B each; {held} spans held, {kept:.1} % kept");
     let [prost, ..] = &series;

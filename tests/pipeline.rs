@@ -362,6 +362,70 @@ fn the_table_of_losses_has_every_reason() {
     }
 }
 
+/// The label names and their values that a line of the table of metrics has after its first column.
+fn documented(labels: &str) -> BTreeMap<String, Vec<String>> {
+    let labels = labels.split(';').filter(|label| !label.trim().is_empty());
+    let named = labels.map(|label| {
+        let (name, values) = label.split_once(':').unwrap_or((label, ""));
+        let mut values: Vec<String> = values
+            .split(',')
+            .map(|value| value.trim().to_owned())
+            .filter(|value| !value.is_empty())
+            .collect();
+        values.sort();
+        (name.trim().trim_matches('`').to_owned(), values)
+    });
+    named.collect()
+}
+
+/// The same of the series of a metric in a scrape.
+fn scraped(page: &str, metric: &str) -> BTreeMap<String, Vec<String>> {
+    let mut labels: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let series =
+        page.lines().filter_map(|line| line.strip_prefix(metric)?.strip_prefix('{')?.split_once('}'));
+    for pair in series.flat_map(|(pairs, _)| pairs.split(',')) {
+        let (name, value) = pair.split_once('=').expect("a label");
+        let values = labels.entry(name.to_owned()).or_default();
+        let value = value.trim_matches('"').to_owned();
+        if !values.contains(&value) {
+            values.push(value);
+            values.sort();
+        }
+    }
+    labels
+}
+
+#[tokio::test]
+async fn the_table_of_metrics_is_what_a_fresh_sidecar_shows() {
+    let sidecar = Sidecar::start(|_| {}).await;
+    let page = support::http::get(sidecar.addresses.admin, "/metrics").await.expect("an answer").text();
+    let rows = include_str!("../docs/metrics.md").lines().filter_map(|line| line.strip_prefix("| `"));
+    let table: BTreeMap<&str, _> = rows
+        .map(|row| {
+            let mut columns = row.split('|');
+            let name = columns.next().expect("a name").trim().trim_end_matches('`');
+            (name, documented(columns.next().expect("its labels")))
+        })
+        .collect();
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    assert_eq!(
+        table.keys().copied().collect::<Vec<_>>(),
+        types.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    );
+    for (name, labels) in table {
+        let found = scraped(&page, name);
+        if name.starts_with("laggard_root_cause_") {
+            assert!(found.is_empty(), "{name}");
+            continue;
+        }
+        assert_eq!(found.keys().collect::<Vec<_>>(), labels.keys().collect::<Vec<_>>(), "{name}");
+        for (label, values) in labels.iter().filter(|(_, values)| !values.is_empty()) {
+            assert_eq!(found.get(label), Some(values), "{name}: {label}");
+        }
+    }
+    sidecar.end().await;
+}
+
 /// A process that does not outlive its test.
 struct Running(Child);
 

@@ -1,0 +1,105 @@
+//! Two threads that receive and decide as the sidecar's do, beside one.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use laggard::config::Config;
+use laggard::otlp::batch::Batch;
+use laggard::pipeline::{Limits, Pipeline};
+use laggard::telemetry::metrics::Metrics;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::measure::Series;
+use crate::traffic::{Requests, TYPICAL};
+
+const ROUNDS: usize = 11;
+const SPANS: u64 = 512;
+/// Of each thread, in one round.
+const REQUESTS: u64 = 400;
+/// So much time passes on the pipeline's clock with each request.
+const INTERVAL: u64 = 5_000_000;
+/// As `run` has with two cores.
+const SHARDS: usize = 8;
+
+/// Prints spans a second of one thread and of two. Only the work on them counts, not making them: with two cores to
+/// themselves, two threads are at it nearly all the time.
+pub(crate) fn compare() {
+    let mut series = ["one thread", "two threads"].map(Series::new);
+    let mut rigs = [1, 2].map(|threads| (Rig::new(), threads));
+    for round in 0..=ROUNDS {
+        for ((rig, threads), series) in rigs.iter_mut().zip(&mut series) {
+            let nanoseconds = rig.round(*threads);
+            // The first round warms up.
+            if round > 0 {
+                series.note(nanoseconds, SPANS * REQUESTS * *threads);
+            }
+        }
+    }
+    let [one, two] = &series;
+    println!("spans of 640 B, 512 a request, medians of {ROUNDS} interleaved rounds\n");
+    for series in &series {
+        println!("  {:<12} {:.2} million spans a second", series.name(), 1_000.0 / series.median());
+    }
+    println!("  two threads do {:.2} times the work of one", one.times(two));
+}
+
+struct Rig {
+    pipeline: Pipeline,
+    now: AtomicU64,
+    requests: [Requests; 2],
+}
+
+impl Rig {
+    fn new() -> Self {
+        let mut config = Config::default();
+        config.assemble.decision_wait_after_root_received = Duration::from_secs(1);
+        let limits = Limits { held: 4 << 30, baseline: 64 << 20, tables: 64 << 20 };
+        let pipeline = Pipeline::new(&config, limits, SHARDS, Arc::new(Metrics::default()));
+        let requests = [0, 1_000_000_000].map(|first| {
+            let mut requests = Requests::from_collector(TYPICAL, 512);
+            // Each sends traces of its own.
+            requests.skip_to(first);
+            requests
+        });
+        Self { pipeline, now: AtomicU64::new(0), requests }
+    }
+
+    /// Wall-clock nanoseconds that it took so many threads, each with requests of its own, of the longest.
+    fn round(&mut self, threads: u64) -> u64 {
+        let (pipeline, now) = (&self.pipeline, &self.now);
+        thread::scope(|scope| {
+            let working: Vec<_> = (0..threads)
+                .zip(&mut self.requests)
+                .map(|(thread, requests)| {
+                    scope.spawn(move || work(pipeline, now, requests, (thread, threads)))
+                })
+                .collect();
+            working.into_iter().map(|thread| thread.join().expect("works")).max().unwrap_or(0)
+        })
+    }
+}
+
+fn work(pipeline: &Pipeline, now: &AtomicU64, requests: &mut Requests, (thread, threads): (u64, u64)) -> u64 {
+    let mut batch = Batch::default();
+    let mut taken = 0;
+    for _ in 0..REQUESTS {
+        let request = requests.next_request();
+        let before = time();
+        let now = now.fetch_add(INTERVAL, Ordering::Relaxed);
+        batch.read(black_box(request)).expect("valid");
+        pipeline.accept(now, &batch, request, &mut |outgoing| drop(black_box(outgoing))).expect("room");
+        for shard in (0..SHARDS).filter(|shard| *shard as u64 % threads == thread) {
+            pipeline.decide_due_in(shard, now, &mut |outgoing| drop(black_box(outgoing)));
+        }
+        taken += time() - before;
+    }
+    taken
+}
+
+fn time() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}
