@@ -39,6 +39,8 @@ async fn what_is_pushed_arrives_byte_for_byte() {
         rig.drain().await;
         let pushed: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.bytes.to_vec()).collect();
         assert_eq!(backend.all_bytes(), pushed, "{compression:?}");
+        let sent = rig.value("laggard_exporter_sent_spans_total{class=\"slow\"}");
+        assert_eq!(sent, 39, "the answer was understood, {compression:?}");
         let encoding = backend.received()[0].metadata.get("grpc-encoding").cloned();
         let expected = match compression {
             Compression::Gzip => Some("gzip"),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
+use tonic::codec::CompressionEncoding;
 
 use super::batch::Batch;
 use super::channel::{self, Channel};
@@ -65,8 +66,11 @@ impl Sender {
     ) -> Self {
         let client = match destination {
             Destination::Grpc(channel) => {
-                let service =
-                    TraceServiceClient::new(channel.clone()).max_decoding_message_size(guard::LONGEST_ANSWER);
+                // A server in Go answers in the encoding of the request.
+                let service = TraceServiceClient::new(channel.clone())
+                    .accept_compressed(CompressionEncoding::Gzip)
+                    .accept_compressed(CompressionEncoding::Zstd)
+                    .max_decoding_message_size(guard::LONGEST_ANSWER);
                 Client::Grpc { service, channel, compression: channel::compression(&config) }
             }
             Destination::Http(client) => Client::Http(client),

@@ -168,7 +168,8 @@ impl Grpc {
         });
         let mut client = tonic::client::Grpc::new(self.channel.clone())
             .max_decoding_message_size(LONGEST_ANSWER)
-            .accept_compressed(CompressionEncoding::Gzip);
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd);
         if let Some(compression) = self.compression {
             client = client.send_compressed(compression);
         }

@@ -25,6 +25,8 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::{Endpoint, Server};
 use tonic::{Request, Response, Status};
 
+const ENCODING: &str = "grpc-encoding";
+
 /// What the backend does with a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
@@ -180,12 +182,21 @@ impl Service {
 impl TraceService for Service {
     async fn export(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
         let (metadata, _, body) = request.into_parts();
+        // As a server in Go answers, whatever the client says that it accepts: in the request's own encoding.
+        let encoding = metadata.get(ENCODING).cloned();
+        let respond = |body| {
+            let mut response = Response::new(body);
+            if let Some(encoding) = encoding {
+                response.metadata_mut().insert(ENCODING, encoding);
+            }
+            response
+        };
         let received = Received { body: body.0, metadata, at: Instant::now() };
         let answer = (self.answering.lock().expect("not poisoned"))(&received);
         self.received.send_modify(|all| all.push(received));
         match answer {
             Answer::Take => {}
-            Answer::Respond(body) => return Ok(Response::new(Body(body.into()))),
+            Answer::Respond(body) => return Ok(respond(Body(body.into()))),
             Answer::Refuse(status) => return Err(status),
             Answer::TakeAfter(time) => tokio::time::sleep(time).await,
             Answer::Hold => {
@@ -194,6 +205,6 @@ impl TraceService for Service {
             }
             Answer::Never => std::future::pending().await,
         }
-        Ok(Response::new(Body::default()))
+        Ok(respond(Body::default()))
     }
 }
