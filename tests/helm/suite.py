@@ -7,7 +7,7 @@ import time
 import mutations
 
 # Importing them registers their rows, in this order.
-import rows_rendered, rows_values, rows_around  # noqa: E401, F401, I001
+import rows_rendered, rows_values, rows_queries, rows_around  # noqa: E401, F401, I001
 from rows import ROWS, Context
 
 # The golden renders of T6 would notice everything, so that a mutation counts only where another row does. Those that notice
