@@ -7,6 +7,7 @@ import yaml
 
 import checker
 import rendering as r
+from rows import refused_by_collector
 
 FILES = ("docs/recipes.md", "docs/migrating-from-tail-sampling.md")
 BLOCK = re.compile(r"(?:<!-- test: ([a-z-]+) -->\n)?```yaml\n(.*?)```", re.DOTALL)
@@ -45,8 +46,24 @@ def problems(c, validate):
         check = {"values": values, "upstream-values": upstream, "operator": operator, "collector-config": collector, "config": config}.get(kind)
         found = check(c, text, validate) if check else [f"has no comment that says what it is: {kind!r}"]
         yield from (f"{file}, block {number}: {each}" for each in found)
+    yield from commands(c)
     if len(seen) < 5:
         yield f"only {seen} were found"
+
+
+def commands(c):
+    """Every `helm install` that is to be typed renders."""
+    for file in ("README.md", "docs/recipes.md", "helm/laggard/README.md"):
+        text = (r.ROOT / file).read_text().replace("\\\n", " ")
+        found = re.findall(r"^helm install (\S+) helm/laggard (.*)$", text, re.MULTILINE)
+        if not found:
+            yield f"{file} does not say how to install"
+        for name, arguments in found:
+            given = arguments.replace("--wait", "").replace("values.yaml", str(c.chart / "ci/minimal-values.yaml")).split()
+            for helm in c.helms:
+                code, out, error = r.helm(helm, "template", name, str(c.chart), *given, "--kube-version", "1.29.0")
+                if code or "kind: StatefulSet" not in out:
+                    yield f"{file}: helm install {name} {arguments}: {error}"
 
 
 def values(c, text, validate):
@@ -56,7 +73,7 @@ def values(c, text, validate):
         rendered = r.objects(helm, "-f", str(file), chart=c.chart)
         yield from checker.check(rendered)
         own = next(each for each in rendered if each["kind"] == "ConfigMap" and "telemetry:" in each["data"]["config.yaml"])
-        yield from validate(c, own["data"]["config.yaml"], {"LAGGARD_HEADER_X_API_KEY": "k"}.items()).splitlines()
+        yield from validate(c, own["data"]["config.yaml"], {"LAGGARD_HEADER_X_API_KEY": "k", "LAGGARD_HEADER_AUTHORIZATION": "Bearer k"}.items()).splitlines()
         for each in rendered:
             if each["kind"] == "ConfigMap" and "pipelines:" in each["data"]["config.yaml"]:
                 yield from collector(c, each["data"]["config.yaml"], validate)
@@ -66,8 +83,9 @@ def config(c, text, validate):
     return validate(c, text).splitlines()
 
 
-def collector(_, text, __):
-    """A Collector's configuration uses what it declares; Collectors themselves are not asked here."""
+def collector(c, text, _):
+    """A Collector's configuration uses what it declares, and is taken by a real one."""
+    yield from refused_by_collector(c, text)
     config = yaml.safe_load(text)
     for name, pipeline in config["service"]["pipelines"].items():
         for part in ("receivers", "processors", "exporters"):

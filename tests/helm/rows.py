@@ -1,5 +1,7 @@
 """What every row of the chart's tests works with, and the list of rows."""
 
+import functools
+import pathlib
 import subprocess
 import tempfile
 
@@ -17,6 +19,12 @@ class Context:
     @property
     def helm(self):
         return self.helms[-1]
+
+    @property
+    def collector(self):
+        """A real Collector, where tests/peers/build-collector has built one; otherwise None."""
+        binary = pathlib.Path(self.helm).resolve().parents[2] / "peers/collector"
+        return binary if binary.exists() else None
 
     def each(self, kube="1.36.0"):
         """Every Helm with every values file, rendered."""
@@ -52,6 +60,20 @@ def validate(c, text, variables=()):
         done = subprocess.run([c.laggard, "validate", "--config", file.name], capture_output=True, text=True, env=dict(variables), check=False)
     assert done.returncode in (0, 64), done
     return "\n".join(done.stderr.splitlines())
+
+
+def refused_by_collector(c, text):
+    """What a real Collector says against its configuration."""
+    return [] if c.collector is None else collector_says(c.collector, text)
+
+
+@functools.cache
+def collector_says(binary, text):
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(text)
+        file.flush()
+        done = subprocess.run([binary, "validate", f"--config={file.name}"], capture_output=True, text=True, check=False)
+    return (done.stderr.splitlines() or ["is refused"]) if done.returncode else []
 
 
 def variables(container):
