@@ -75,6 +75,7 @@ async fn r4_a1_a_message_over_the_limit_is_refused_for_good_before_it_is_read() 
     let receiver = Receiver::start(Setup { max_request_size: 10_000, ..Setup::default() }).await;
     let status = receiver.client().await.export(Body(large_request(10_000).into())).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.message(), "the request is larger than receive.max_request_size allows");
     assert!(status.get_details_retry_info().is_none(), "it must not be sent again");
     // Only the prefix arrives, and it is answered all the same.
     let frames = [vec![0, 0xff, 0xff, 0xff, 0xff]];
@@ -108,6 +109,7 @@ async fn a_request_that_the_whole_budget_cannot_hold_is_too_large_and_not_overlo
     let receiver = Receiver::start(setup).await;
     let status = receiver.client().await.export(Body(large_request(10_000).into())).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.message(), "the request is larger than receive.max_in_flight allows");
     receiver.finish().await;
 }
 
