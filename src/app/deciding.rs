@@ -128,3 +128,54 @@ impl Deciding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+    use crate::app::exposition::tests::{request, stages, total};
+
+    fn accept(deciding: &Deciding, number: u64) {
+        let request = request(number);
+        let mut batch = Batch::default();
+        batch.read(&request).expect("valid");
+        deciding.accept(&batch, &request).expect("there is room");
+    }
+
+    #[test]
+    fn a_thread_decides_what_is_due_and_ends_with_its_signal() {
+        let (pipeline, queue, metrics) = stages();
+        let deciding = Deciding::new(Clock::start(), Arc::clone(&pipeline), queue, 1);
+        accept(&deciding, 0);
+        let (stop, stopped) = mpsc::channel();
+        thread::scope(|scope| {
+            let deciding = &deciding;
+            let ended = scope.spawn(move || deciding.run(0, &stopped));
+            while pipeline.held().spans > 0 {
+                thread::yield_now();
+            }
+            drop(stop);
+            ended.join().expect("it does not panic");
+        });
+        assert_eq!(total(&metrics.render(), "laggard_decisions_total{trigger=\"wait\"}"), 10);
+    }
+
+    #[test]
+    fn whoever_brings_spans_decides_as_many_where_the_threads_are_behind() {
+        let (pipeline, queue, metrics) = stages();
+        let deciding = Deciding::new(Clock::start(), Arc::clone(&pipeline), queue, 2);
+        let decided = || total(&metrics.render(), "laggard_decisions_total{trigger=\"wait\"}");
+        for number in 0..20 {
+            accept(&deciding, number);
+        }
+        assert_eq!((decided(), pipeline.held().spans), (0, 200), "nobody decides by itself");
+        deciding.is_behind[1].store(true, Ordering::Relaxed);
+        for number in 20..40 {
+            accept(&deciding, number);
+        }
+        assert!(pipeline.held().spans <= 210, "{}: no more are held than before", pipeline.held().spans);
+        assert!(decided() >= 190);
+    }
+}

@@ -40,7 +40,7 @@ fn page(pipeline: &Pipeline, metrics: &Metrics) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::thread;
 
@@ -57,7 +57,7 @@ mod tests {
     const REQUESTS: u64 = 400;
 
     /// Everything is due at once, and half of it is kept.
-    fn stages() -> (Arc<Pipeline>, Arc<Queue>, Arc<Metrics>) {
+    pub(in crate::app) fn stages() -> (Arc<Pipeline>, Arc<Queue>, Arc<Metrics>) {
         let mut config = Config::default();
         config.assemble.decision_wait = Duration::ZERO;
         config.slow.threshold = Threshold::Fixed(Duration::from_secs(1));
@@ -69,7 +69,7 @@ mod tests {
     }
 
     /// One span each of ten traces.
-    fn request(number: u64) -> Vec<u8> {
+    pub(in crate::app) fn request(number: u64) -> Vec<u8> {
         let mut scope = Vec::new();
         for trace in number * 10..number * 10 + 10 {
             let mut span = Vec::new();
@@ -84,7 +84,7 @@ mod tests {
         request
     }
 
-    fn total(page: &str, name: &str) -> u64 {
+    pub(in crate::app) fn total(page: &str, name: &str) -> u64 {
         let lines = page.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
         lines.map(|(_, value)| value.parse::<u64>().expect("a count")).sum()
     }

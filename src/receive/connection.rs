@@ -68,9 +68,9 @@ impl Default for Patience {
     }
 }
 
-/// Requests under way on one HTTP/2 connection at least; a sender with more waits for the first of them. They share its
-/// window in equal parts: one that waits for room leaves its part unread, and must not keep those from arriving that have
-/// got theirs.
+/// Requests under way on one HTTP/2 connection, if each can get as much as HTTP/2 lets a peer send before it has heard of
+/// any window; a sender with more waits for the first of them. They share its window in equal parts: one that waits for
+/// room leaves its part unread, and must not keep those from arriving that have got theirs.
 const STREAMS: u32 = 2;
 /// The part of one request, where there is so much: most arrive in one piece then.
 const WINDOW_OF_STREAM: u32 = 384 * 1024;
@@ -193,7 +193,8 @@ fn builder(tasks: &Tasks, patience: Patience, window: usize) -> auto::Builder<Ta
 /// How many requests share a connection's window, and the part of each.
 fn parts(window: usize) -> (u32, u32) {
     let window = u32::try_from(window).unwrap_or(u32::MAX);
-    let streams = (window / WINDOW_OF_STREAM).max(STREAMS);
+    let least = if window as usize / LEAST < STREAMS as usize { 1 } else { STREAMS };
+    let streams = (window / WINDOW_OF_STREAM).max(least);
     (streams, window / streams)
 }
 
@@ -330,7 +331,8 @@ mod tests {
         for window in (LEAST..8 << 20).step_by(10_007) {
             let (streams, of_stream) = parts(window);
             let all = (streams * of_stream) as usize;
-            assert!(streams >= STREAMS && all <= window && all > window - streams as usize, "{window}");
+            assert!(all <= window && all > window - streams as usize, "{window}");
+            assert!(of_stream as usize >= LEAST && (streams >= STREAMS || window < 2 * LEAST), "{window}");
         }
         assert_eq!(parts(4 * WINDOW_OF_STREAM as usize), (4, WINDOW_OF_STREAM));
     }
