@@ -90,7 +90,7 @@ def alike(item):
         if isinstance(value, list):
             return [plain(one) for one in value]
         if isinstance(value, dict):
-            return {key: "" if key in changing or key.endswith("TimeUnixNano") else plain(one)
+            return {key: "" if key in changing or key.endswith("imeUnixNano") else plain(one)
                     for key, one in value.items()}
         return value
 

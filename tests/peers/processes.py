@@ -79,7 +79,8 @@ def run(command):
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as late:
-        raise Failed(f"{command[0]} did not end within {PATIENCE} s: {late.stderr}") from None
+        said = (late.stderr or b"").decode(errors="replace")
+        raise Failed(f"{command[0]} did not end within {PATIENCE} s: {said[-500:]}") from None
     if done.returncode != 0:
-        raise Failed(f"{command[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
+        raise Failed(f"{command[0]} ended with {done.returncode}: {done.stderr[-500:]}")
     return done.stdout
