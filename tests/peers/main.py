@@ -33,7 +33,6 @@ PINS = {
     "javascript": ("javascript/package.json", '"@opentelemetry/sdk-trace-base": "'),
     "collector": ("collector.builder.yaml", "  version: "),
     "telemetrygen": ("telemetrygen/go.mod", "contrib/cmd/telemetrygen v"),
-    "jaeger": ("jaeger/go.mod", "jaegertracing/jaeger v"),
 }
 
 
@@ -94,7 +93,6 @@ def all_rows():
     yield from sdk_rows()
     yield from collector_rows()
     yield from telemetrygen_rows()
-    yield Row(f"Jaeger {version('jaeger')} behind", "grpc", "none", ["go", "jaeger"], rows.jaeger_behind)
 
 
 def attempt(row, stage, built):

@@ -1,17 +1,13 @@
 """What is tried: each function is one kind of row, gives how many spans were sent and arrived, and raises where they differ."""
 
-import json
-import urllib.parse
-import urllib.request
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 
 import comparison
 from building import SOURCES
 from comparison import require
-from processes import Failed, Process, free_port, run, wait_for
-from recording import Recording
-from stage import THRESHOLD_MS, Address, url, write
+from processes import Failed, run, wait_for
+from stage import THRESHOLD_MS, Address, url
 
 CLIENTS = {
     "python": lambda built: ["env", f"PYTHONPATH={built}", "python3", SOURCES / "python/client.py"],
@@ -179,49 +175,3 @@ def alike(sent, arrived):
         ((Counter(map(comparison.alike, sent)) - Counter(map(comparison.alike, arrived)))
          + (Counter(map(comparison.alike, arrived)) - Counter(map(comparison.alike, sent)))).items()))
     return len(sent), len(arrived)
-
-
-def jaeger_behind(stage, built):
-    """Laggard sends to Jaeger, which finds the slow traces by the service that made them slow."""
-    sent, _ = stage.recordings()
-    otlp, query = free_port(), free_port()
-    config = write(stage.directory / "jaeger.yaml", jaeger_config(otlp, query))
-    with Process([built["jaeger"] / "jaeger", "--config", config], stage.directory / "jaeger.log", [otlp, query]):
-        with stage.laggard(backend=otlp) as laggard:
-            spans = Client("go", built).send("grpc", "none", "shop", [laggard.address.grpc, stage.recorder.sent.grpc])
-            before = received(sent, spans)
-            expect_figures(laggard, spans, "grpc")
-        slow = comparison.slow_traces(before, THRESHOLD_MS)
-        found = search(query, "shop-web-server", "root_cause.service", "shop-pre-processor")
-        require("traces that a search for root_cause.service finds", sorted(slow), sorted(found))
-        require("traces that name somebody else", {},
-                search(query, "shop-web-server", "root_cause.service", "shop-inference-server"))
-        everything = search(query, "shop-web-server", "http.route", "/checkout")
-        held = {(trace, span) for trace, ids in everything.items() for span in ids}
-        require("spans that Jaeger lost or made up", [], sorted(held ^ before.keys()))
-    return len(before), len(held)
-
-
-def jaeger_config(otlp, query):
-    return {
-        "extensions": {
-            "jaeger_storage": {"backends": {"memory": {"memory": {"max_traces": 1000}}}},
-            "jaeger_query": {"storage": {"traces": "memory"}, "http": {"endpoint": f"127.0.0.1:{query}"},
-                             "grpc": {"endpoint": f"127.0.0.1:{free_port()}"}},
-        },
-        "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": f"127.0.0.1:{otlp}"}}}},
-        "exporters": {"jaeger_storage_exporter": {"trace_storage": "memory"}},
-        "service": {
-            "extensions": ["jaeger_storage", "jaeger_query"],
-            "telemetry": {"metrics": {"level": "none"}},
-            "pipelines": {"traces": {"receivers": ["otlp"], "exporters": ["jaeger_storage_exporter"]}},
-        },
-    }
-
-
-def search(port, service, tag, value):
-    """The traces with this tag, as Jaeger's page asks for them: span ids by trace id."""
-    query = urllib.parse.urlencode({"service": service, "tags": json.dumps({tag: value}), "limit": 100, "lookback": "1h"})
-    with urllib.request.urlopen(f"{url(port)}/api/traces?{query}", timeout=10) as answer:
-        traces = json.load(answer)["data"]
-    return {trace["traceID"]: sorted(span["spanID"] for span in trace["spans"]) for trace in traces}

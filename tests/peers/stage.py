@@ -1,4 +1,4 @@
-"""The processes of a row: a Collector that records, Laggard, and where the row has them a Collector in front and Jaeger."""
+"""The processes of a row: a Collector that records, Laggard, and where the row has it a Collector in front."""
 
 import json
 import shutil
@@ -69,9 +69,9 @@ class Stage:
         return Recording(self.recorder.sent_file), Recording(self.recorder.arrived_file)
 
     @contextmanager
-    def laggard(self, onward="grpc", sample=None, address=None, backend=None):
-        """Laggard between its address and the recorder, or `backend`, a port that takes OTLP/gRPC."""
-        laggard = Laggard(self, onward, sample or {"dry_run": True}, address or Address(), backend)
+    def laggard(self, onward="grpc", sample=None, address=None):
+        """Laggard between its address and the recorder."""
+        laggard = Laggard(self, onward, sample or {"dry_run": True}, address or Address())
         with laggard.process:
             yield laggard
 
@@ -99,7 +99,7 @@ class Stage:
 
 
 class Laggard:
-    def __init__(self, stage, onward, sample, address, backend):
+    def __init__(self, stage, onward, sample, address):
         self.address, self.admin = address, free_port()
         arrived = stage.recorder.arrived
         config = write(stage.directory / "laggard.yaml", {
@@ -108,7 +108,7 @@ class Laggard:
             "slow": {"threshold": f"{THRESHOLD_MS}ms"},
             "sample": sample,
             "export": {
-                "endpoint": url(backend or arrived.of(onward)), "protocol": onward,
+                "endpoint": url(arrived.of(onward)), "protocol": onward,
                 # On loopback nothing is compressed unless it is said.
                 "compression": "none" if onward == "grpc" else "gzip",
             },
