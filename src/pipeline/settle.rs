@@ -62,7 +62,7 @@ impl Pipeline {
     }
 
     fn decide(&self, now: Nanos, InLot { due, lot }: InLot<'_>) -> Settled {
-        let mut is_sampled = false;
+        let mut looked = None;
         // Judged by its root alone, if that is enough.
         if let Some(duration) = due.root
             && let Some(span) = SpanView::read(lot.root_span(due))
@@ -90,7 +90,7 @@ impl Pipeline {
                     let states = states.iter().map(Vec::as_slice);
                     return self.sampled(judged, due.id, states, Some((trace, entry)));
                 }
-                Judgement::Look { is_sampled: learning } => is_sampled = learning,
+                Judgement::Look { is_sampled } => looked = Some(is_sampled),
             }
         }
         let Some(trace) = self.assembler.copy(lot, due) else { return Settled::unreadable() };
@@ -105,12 +105,19 @@ impl Pipeline {
             has_root: entry.has_root,
             is_fragment: !entry.has_root && entry.absent_parents > 1,
         };
-        let shape = compare::shape(&trace, entry.span).0;
-        let judged = match self.decider.judge(now, &candidate, Shape::Known { shape, is_sampled }) {
-            Judgement::Decided(judged) => judged,
-            // A known shape is decided.
-            Judgement::Look { .. } => return Settled::unreadable(),
+        // Of a client's root nobody has asked yet whether learning looks at it; without any root it does not.
+        let known = |is_sampled| Shape::Known { shape: compare::shape(&trace, entry.span).0, is_sampled };
+        let shape = match looked {
+            Some(is_sampled) => known(is_sampled),
+            None if candidate.has_root => Shape::Unknown,
+            None => known(false),
         };
+        let judged = match self.decider.judge(now, &candidate, shape) {
+            Judgement::Look { is_sampled } => self.decider.judge(now, &candidate, known(is_sampled)),
+            decided @ Judgement::Decided(_) => decided,
+        };
+        // A known shape is decided.
+        let Judgement::Decided(judged) = judged else { return Settled::unreadable() };
         let states = match judged.decided {
             Decided::Healthy | Decided::Error => trace_states(&trace, entry.span),
             _ => Vec::new(),

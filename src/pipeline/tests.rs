@@ -331,6 +331,7 @@ fn spans_that_claim_to_have_lasted_for_centuries_harm_nobody() {
 }
 
 mod budget;
+mod entries;
 mod fairness;
 mod keys;
 mod learned;
