@@ -7,12 +7,12 @@ import time
 import mutations
 
 # Importing them registers their rows, in this order.
-import rows_rendered, rows_values, rows_queries, rows_around  # noqa: E401, F401, I001
+import rows_rendered, rows_values, rows_reach, rows_queries, rows_around  # noqa: E401, F401, I001
 from rows import ROWS, Context
 
 # The golden renders of T6 would notice everything, so that a mutation counts only where another row does. Those that notice
 # most come first, for a mutation is done with when one has noticed it.
-FOR_MUTATIONS = ("T10", "D1-D13", "T36", "T28", "T26", "T12", "T29", "T5", "T30", "T9", "T35", "T34", "T31", "T25", "T41")
+FOR_MUTATIONS = ("T10", "D1-D13", "FILES", "ROUTE", "REACH", "ROLL", "GRACE", "CLOSED", "T36", "T28", "T26", "T12", "T29", "T5", "T30", "T9", "T35", "T34", "T31", "T25", "T41")
 
 
 def main():
