@@ -118,9 +118,10 @@ def roll(kubelet, front, ports, folder, rollouts, laggard):
         sender.join(70)
         if sender.failure or sender.is_alive():
             raise Failed(f"a sender over {sender.way.name}: {sender.failure or 'hangs'}")
-    # At its own end a Collector drops what it is still trying to send, so that it ends when all has gone.
+    # At its own end a Collector drops what it is still trying to send, so that it ends when all has gone. Its connection tries again
+    # at growing intervals.
     wanted = set(senders[-1].acknowledged)
-    scrape.wait_for("the Collector in front being done", lambda: check(wanted <= arrived(folder).keys()))
+    scrape.wait_for("the Collector in front being done", lambda: check(wanted <= arrived(folder).keys()), seconds=150)
     front.stop()
     accounts.append(Accounts(admin))
     ends.append(kubelet.stop(accounts[-1].look))
