@@ -206,12 +206,12 @@ def configuration(c):
 
 @row("T13", "rendered containers run, become ready and forward (tests/kubelet)")
 def runs(_):
-    return "tests/kubelet/run"
+    return "tests/kubelet/run shapes"
 
 
 @row("T14", "and end within the rendered grace period, with everything sent (tests/kubelet)")
 def ends(_):
-    return "tests/kubelet/run"
+    return "tests/kubelet/run shapes"
 
 
 def keys_of(value, path=""):
