@@ -205,8 +205,7 @@ impl Intake {
                 self.take_protobuf(request, Partial::default(), transport)
             }
             Format::Json => {
-                // What it is turned into is no larger than it.
-                permit.cover(permit.held() + request.len())?;
+                permit.cover(permit.held().saturating_add(json_work(request)))?;
                 let decoded =
                     json::to_protobuf(request).map_err(|error| Failure::malformed(error.to_string()))?;
                 cover_tables(&decoded.request, permit)?;
@@ -278,6 +277,12 @@ impl Intake {
     }
 }
 
+/// What reading a JSON request makes, in bytes: protobuf that is no larger than its text. Where that is no UTF-8 it is
+/// mended first, and each byte of it can become the three of U+FFFD.
+fn json_work(request: &[u8]) -> usize {
+    if std::str::from_utf8(request).is_ok() { request.len() } else { request.len().saturating_mul(6) }
+}
+
 /// Takes room for the tables of a large request: of tiny spans they are larger than the request itself.
 fn cover_tables(request: &[u8], permit: &mut Permit<'_>) -> Result<(), Failure> {
     if request.len() < LARGE_REQUEST {
@@ -311,6 +316,7 @@ mod tests {
         request
     }
 
+    // OTLP-H9.
     #[test]
     fn a_panic_costs_its_request_and_nothing_else() {
         let is_broken = Arc::new(AtomicBool::new(true));

@@ -43,7 +43,13 @@ pub struct Decoded {
 /// The whole text is unusable: no JSON, or not the envelope of a trace request.
 #[derive(Debug, thiserror::Error)]
 #[error("not an OTLP/JSON trace request: {0}")]
-pub struct JsonError(#[from] serde_json::Error);
+pub struct JsonError(String);
+
+impl From<serde_json::Error> for JsonError {
+    fn from(error: serde_json::Error) -> Self {
+        Self(scalar::line(&error.to_string()))
+    }
+}
 
 /// Reads an `ExportTraceServiceRequest` (or the alike `TracesData`) in OTLP's JSON encoding.
 ///
@@ -131,7 +137,7 @@ impl Decoded {
             Ok(resource) => resource,
             Err(fault) => {
                 let spans = resource_spans.scopes.iter().map(|scope| scope.spans.len()).sum();
-                return self.refuse(spans, fault);
+                return self.refuse(spans, &fault);
             }
         };
         let mut body = Vec::new();
@@ -150,7 +156,7 @@ impl Decoded {
     fn put_scope_spans(&mut self, scope_spans: &ScopeSpans<'_>, out: &mut Vec<u8>) {
         let scope: Option<InstrumentationScope> = match read_optional(scope_spans.scope, "scope") {
             Ok(scope) => scope,
-            Err(fault) => return self.refuse(scope_spans.spans.len(), fault),
+            Err(fault) => return self.refuse(scope_spans.spans.len(), &fault),
         };
         let mut body = Vec::new();
         if let Some(scope) = scope {
@@ -159,7 +165,7 @@ impl Decoded {
         for raw in &scope_spans.spans {
             match read_span(raw.get()) {
                 Ok(span) => wire::put_bytes(&mut body, field::CHILDREN, &span.encode_to_vec()),
-                Err(fault) => self.refuse(1, fault),
+                Err(fault) => self.refuse(1, &fault),
             }
         }
         if !scope_spans.schema_url.is_empty() {
@@ -168,10 +174,10 @@ impl Decoded {
         wire::put_bytes(out, field::CHILDREN, &body);
     }
 
-    fn refuse(&mut self, spans: usize, fault: String) {
+    fn refuse(&mut self, spans: usize, fault: &str) {
         if spans > 0 {
             self.refused += spans as u64;
-            self.fault.get_or_insert(fault);
+            self.fault.get_or_insert_with(|| scalar::line(fault));
         }
     }
 }

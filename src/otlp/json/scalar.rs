@@ -18,6 +18,9 @@ const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
 const BASE64: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, LENIENT);
 const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::URL_SAFE, LENIENT);
 
+/// Of a message, in characters: it is the answer to the sender, and may hold a string of any length.
+const LONGEST_FAULT: usize = 500;
+
 /// A string.
 pub(super) fn text(raw: &str) -> Result<String, Rule> {
     string(raw).map(Cow::into_owned).ok_or("must be a string")
@@ -148,6 +151,19 @@ pub(super) fn shortened(raw: &str) -> Cow<'_, str> {
         Some((end, _)) => Cow::Owned(format!("{}...", raw.get(..end).unwrap_or_default())),
         None => Cow::Borrowed(raw),
     }
+}
+
+/// A message as it is told: one line of about [`LONGEST_FAULT`] characters at most, whatever of the input stands in it.
+pub(super) fn line(message: &str) -> String {
+    let shown = |character: char| if character.is_control() { ' ' } else { character };
+    let length = message.chars().count();
+    if length <= LONGEST_FAULT {
+        return message.chars().map(shown).collect();
+    }
+    // The field stands at its beginning, and the rule at its end.
+    let half = LONGEST_FAULT / 2;
+    let end = message.chars().skip(length - half);
+    message.chars().take(half).chain("...".chars()).chain(end).map(shown).collect()
 }
 
 /// The text with U+FFFD for what is no UTF-8 and for escapes of lone surrogates, which Go and JavaScript write.

@@ -60,6 +60,7 @@ fn maps(depth: usize) -> String {
     nested(depth, r#""kvlistValue":{"values":[{"key":"k","value":{"#, "}}]}")
 }
 
+// R8, B15.
 #[test]
 fn every_field_has_its_place() {
     let json = format!(
@@ -104,6 +105,7 @@ fn every_field_has_its_place() {
     }
 }
 
+// JSON-1.
 #[test]
 fn nothing_and_null_are_the_default() {
     for json in [
@@ -137,6 +139,7 @@ fn nothing_and_null_are_the_default() {
     }
 }
 
+// JSON-2.
 #[test]
 fn values_are_read_by_variant() {
     let empty_list = Value::ArrayValue(opentelemetry_proto::tonic::common::v1::ArrayValue::default());
@@ -172,6 +175,7 @@ fn values_are_read_by_variant() {
     assert!(matches!(value(r#""value":{"doubleValue":"NaN"}"#), Some(Value::DoubleValue(n)) if n.is_nan()));
 }
 
+// JSON-3, B14.
 #[test]
 fn times_are_exact_in_every_spelling() {
     let cases = [
@@ -193,6 +197,7 @@ fn times_are_exact_in_every_spelling() {
     }
 }
 
+// JSON-4.
 #[test]
 fn enums_are_taken_by_number_and_by_name() {
     for (kind, number) in [("2", 2), ("\"2\"", 2), ("\"SPAN_KIND_SERVER\"", 2), ("99", 99), ("-1", -1)] {
@@ -202,6 +207,7 @@ fn enums_are_taken_by_number_and_by_name() {
     assert_eq!(status.map(|status| status.code), Some(2));
 }
 
+// JSON-7.
 #[test]
 fn ids_of_either_case_and_roots_in_either_spelling_are_taken() {
     let upper = request("\"a\":0").replace("0a0b0c0d0e0f", "0A0B0C0D0E0F");
@@ -227,6 +233,7 @@ fn downloads_of_trace_viewers_are_taken() {
     );
 }
 
+// JSON-5.
 #[test]
 fn of_a_field_that_stands_twice_the_last_counts() {
     assert_eq!(span(request(r#""name":"a","name":"b""#)).name, "b");
@@ -235,6 +242,7 @@ fn of_a_field_that_stands_twice_the_last_counts() {
     assert_eq!(decode(twice).1.refused, 0);
 }
 
+// JSON-6.
 #[test]
 fn text_that_is_no_unicode_is_mended() {
     for (escaped, text) in [
@@ -253,6 +261,7 @@ fn text_that_is_no_unicode_is_mended() {
     assert_eq!(span(bytes).name, "a\u{fffd}b");
 }
 
+// JSON-9.
 #[test]
 fn sixty_four_levels_pass_and_the_next_costs_the_span() {
     // prost itself decodes no more than 47 levels, so the levels are counted on the wire.
@@ -281,6 +290,7 @@ fn sixty_four_levels_pass_and_the_next_costs_the_span() {
     }
 }
 
+// JSON-13.
 #[test]
 fn unknown_fields_nest_as_deep_as_they_like() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
@@ -290,6 +300,7 @@ fn unknown_fields_nest_as_deep_as_they_like() {
     assert_eq!(decode(format!(r#"{{"unknown":{deep}}}"#)).1, Decoded::default());
 }
 
+// OTLP-G5, JSON-8, B14.
 #[test]
 fn a_span_that_cannot_be_read_is_named_by_field_rule_and_value() {
     let cases = [
@@ -346,8 +357,14 @@ fn a_span_that_cannot_be_read_is_named_by_field_rule_and_value() {
         assert_eq!(fault(&json), expected, "{json}");
     }
     assert!(fault(&request(&format!(r#""flags":{}"#, "9".repeat(1_000_000)))).len() < 120);
+    assert!(fault(&request(&format!(r#""events":"{}""#, "x".repeat(1_000_000)))).len() <= 503);
+    assert_eq!(
+        fault(&request("\"flags\":{\n\"\u{7f}\":1}")),
+        "flags: must be a whole number from 0 to 2^32 - 1, got { \" \":1}"
+    );
 }
 
+// JSON-8.
 #[test]
 fn one_bad_span_is_refused_alone() {
     let good = format!("{{{IDS}}}");
@@ -384,6 +401,7 @@ fn a_bad_resource_or_scope_costs_what_it_encloses() {
     );
 }
 
+// JSON-10.
 #[test]
 fn what_is_no_request_is_refused_whole() {
     let good = request("\"a\":0");
@@ -408,4 +426,6 @@ fn what_is_no_request_is_refused_whole() {
         assert!(to_protobuf(json.as_bytes()).is_err(), "{json}");
     }
     assert!(to_protobuf(format!(" {good}\n").as_bytes()).is_ok());
+    let long = format!(r#"{{"resourceSpans":"{}"}}"#, "x".repeat(1_000_000));
+    assert!(to_protobuf(long.as_bytes()).expect_err("no list").to_string().len() < 600);
 }
