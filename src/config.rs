@@ -301,6 +301,10 @@ pub enum EnrichAttribute {
 pub struct Export {
     /// `http://HOST:PORT` or `https://HOST:PORT`; over HTTP a base URL.
     pub endpoint: String,
+    /// Over HTTP, what stands behind the base URL for traces: `/v1/traces`, unless `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`
+    /// has another path. No key of the file.
+    #[serde(skip)]
+    pub traces_path: String,
     /// How the destination is spoken to.
     pub protocol: Protocol,
     /// Sent with every request; values are never logged.

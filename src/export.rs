@@ -9,6 +9,7 @@ mod http;
 mod journal;
 mod losses;
 mod message;
+mod partial;
 mod queue;
 mod renewed;
 mod retry;

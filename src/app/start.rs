@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{App, Clock};
 use crate::config::memory::{self, Budgets};
-use crate::config::{Config, Receive, Threshold};
+use crate::config::{Config, Protocol, Receive, Threshold};
 use crate::export::ChannelError;
 use crate::secrets::FileError;
 
@@ -59,7 +59,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         tracing::warn!("receive.auth: without receive.tls tokens can be read by whoever is in the way");
     }
     let keeps = keeps(&config);
-    let destination = config.export.endpoint.clone();
+    let path = if config.export.protocol == Protocol::Grpc { "" } else { &config.export.traces_path };
+    let destination = format!("{}{path}", config.export.endpoint.trim_end_matches('/'));
     let app = App::bind(config, budgets, Clock::start()).await?;
     let addresses = app.addresses();
     tracing::info!(

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Auth;
+use super::destination::TRACES;
 use super::units::Budget;
 use super::{
     Admin, Assemble, Baseline, BatchLimits, Compare, Compression, Cors, DecisionCache, Enrich,
@@ -133,6 +134,7 @@ impl Default for Export {
     fn default() -> Self {
         Self {
             endpoint: "http://127.0.0.1:14317".to_owned(),
+            traces_path: TRACES.to_owned(),
             protocol: Protocol::Grpc,
             headers: BTreeMap::new(),
             compression: Compression::Auto,

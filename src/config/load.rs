@@ -4,13 +4,15 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use http::Uri;
+
 use super::check::{Finding, check};
 use super::destination::TRACES;
 use super::problem::{Problem, Problems, shown_value};
 use super::read::read;
 use super::tree::{Tree, is_within};
 use super::variables::Variables;
-use super::{Config, Protocol, memory};
+use super::{Config, Export, Protocol, memory};
 
 /// A configuration with every key and a comment for each takes 4 KiB.
 const MAX_FILE_SIZE: u64 = 128 << 10;
@@ -102,7 +104,7 @@ fn parse(
             findings = check(&config, memory_limit, &|key| tree.find(key).is_some());
         } else {
             // The default stands in for what is reported as missing, or is not needed.
-            config.export.endpoint = super::Export::default().endpoint;
+            config.export.endpoint = Export::default().endpoint;
             findings.extend(check(&config, memory_limit, &|key| tree.find(key).is_some()));
             findings.retain(|finding| finding.key != ENDPOINT);
             if destination == Destination::Needed {
@@ -138,14 +140,25 @@ fn settle_endpoint(
     });
     let (name, value) = given.unzip();
     config.export.endpoint = value.unwrap_or_default();
-    // The variable for traces alone is the whole URL, the other one is a base, as ours is.
-    if name == Some(ENDPOINT_VARIABLES[0])
-        && config.export.protocol == Protocol::HttpProtobuf
-        && let Some(base) = config.export.endpoint.strip_suffix(TRACES)
-    {
-        config.export.endpoint = base.to_owned();
+    if name == Some(ENDPOINT_VARIABLES[0]) && config.export.protocol == Protocol::HttpProtobuf {
+        take_whole(&mut config.export);
     }
     name
+}
+
+/// The variable for traces alone is the whole URL, to be used as it is; the other one is a base, as ours is.
+fn take_whole(export: &mut Export) {
+    if let Some(base) = export.endpoint.strip_suffix(TRACES) {
+        export.endpoint = base.to_owned();
+        return;
+    }
+    // Another path is that of traces alone, so the other signals go by the host.
+    let Ok(uri) = export.endpoint.parse::<Uri>() else { return };
+    let is_bare = !export.endpoint.contains(['@', '#', '?']);
+    if let (true, Some(scheme), Some(authority)) = (is_bare, uri.scheme(), uri.authority()) {
+        uri.path().clone_into(&mut export.traces_path);
+        export.endpoint = format!("{scheme}://{authority}");
+    }
 }
 
 fn missing_endpoint() -> Finding {

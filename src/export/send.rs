@@ -15,13 +15,13 @@ use super::channel::{self, Channel};
 use super::http::{self, Encoded, HttpClient, Unanswered};
 use super::journal::Answer;
 use super::message::Message;
+use super::partial::PartialSuccess;
 use super::queue::Queue;
 use super::retry::{self, Backoff, Next};
 use super::{Destination, UnixClock, guard};
 use crate::config::{Compression, Export};
 use crate::otlp::codec::Body;
 use crate::otlp::services::opentelemetry::proto::collector::trace::v1::trace_service_client::TraceServiceClient;
-use crate::otlp::wire::{self, Malformed};
 use crate::telemetry::metrics::{DropReason, Metrics};
 
 /// Sends batches; shared by all that are open at once.
@@ -45,13 +45,6 @@ struct Failure {
     next: Next,
     /// As it is counted.
     code: &'static str,
-    message: String,
-}
-
-/// `ExportTracePartialSuccess`; all zero in a full success, which many destinations send as a message too.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct PartialSuccess {
-    rejected_spans: u64,
     message: String,
 }
 
@@ -127,7 +120,7 @@ impl Sender {
             Client::Http(client) => {
                 let body = client.encode(body.clone());
                 let _copy = self.queue.copy(body.copied());
-                attempt_over_http(client, body).await
+                attempt_over_http(client, &self.config.traces_path, body).await
             }
         }
     }
@@ -141,7 +134,7 @@ impl Sender {
         match timeout(self.config.timeout, service.export(message.into_request::<Body>())).await {
             Ok(Ok(response)) => {
                 // The status was OK, so the spans are taken even if what came with it cannot be read.
-                Ok(partial_success(&response.into_inner().0).unwrap_or_default())
+                Ok(PartialSuccess::read(&response.into_inner().0).unwrap_or_default())
             }
             Ok(Err(status)) => {
                 let (next, code) = retry::next(&status);
@@ -189,14 +182,15 @@ impl Failure {
     }
 }
 
-async fn attempt_over_http(client: &HttpClient, body: Encoded) -> Result<PartialSuccess, Failure> {
-    let answer = client.post_encoded("/v1/traces", "application/x-protobuf", body).await;
+async fn attempt_over_http(
+    client: &HttpClient,
+    path: &str,
+    body: Encoded,
+) -> Result<PartialSuccess, Failure> {
+    let answer = client.post_encoded(path, "application/x-protobuf", body).await;
     let answer = answer.map_err(|unanswered| Failure::of(&unanswered))?;
     if answer.is_taken() {
-        // Whatever else is in there, the spans are taken.
-        let is_protobuf = answer.content_type == "application/x-protobuf";
-        let partial = is_protobuf.then(|| partial_success(&answer.body).ok()).flatten();
-        return Ok(partial.unwrap_or_default());
+        return Ok(PartialSuccess::of(&answer));
     }
     let (next, code) = http::judge(&answer);
     Err(Failure { next, code, message: answer.reason() })
@@ -206,55 +200,4 @@ async fn attempt_over_http(client: &HttpClient, body: Encoded) -> Result<Partial
 enum Woken {
     ByTime,
     ByDrain,
-}
-
-/// Reads an `ExportTraceServiceResponse`; a negative count is none.
-fn partial_success(response: &[u8]) -> Result<PartialSuccess, Malformed> {
-    let mut partial = PartialSuccess::default();
-    for field in wire::fields(response) {
-        let field = field?;
-        if field.number != 1 {
-            continue;
-        }
-        for field in wire::fields(field.value.bytes()?) {
-            let field = field?;
-            match field.number {
-                1 => partial.rejected_spans = u64::try_from(field.value.varint()?.cast_signed()).unwrap_or(0),
-                2 => partial.message = String::from_utf8_lossy(field.value.bytes()?).into_owned(),
-                _ => {}
-            }
-        }
-    }
-    Ok(partial)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::otlp::wire::{put_bytes, put_uint};
-
-    fn response(rejected: Option<u64>, message: &[u8]) -> Vec<u8> {
-        let mut partial = Vec::new();
-        if let Some(rejected) = rejected {
-            put_uint(&mut partial, 1, rejected);
-        }
-        if !message.is_empty() {
-            put_bytes(&mut partial, 2, message);
-        }
-        let mut response = Vec::new();
-        put_bytes(&mut response, 1, &partial);
-        response
-    }
-
-    #[test]
-    fn a_partial_success_is_read_and_an_empty_one_is_a_full_success() {
-        let partial =
-            |rejected_spans, message: &str| PartialSuccess { rejected_spans, message: message.into() };
-        assert_eq!(partial_success(&[]), Ok(partial(0, "")));
-        assert_eq!(partial_success(&response(None, b"")), Ok(partial(0, "")));
-        assert_eq!(partial_success(&response(Some(5), b"bad")), Ok(partial(5, "bad")));
-        assert_eq!(partial_success(&response(Some(u64::MAX), b"")), Ok(partial(0, "")), "-1");
-        assert_eq!(partial_success(&response(Some(0), b"\xff")), Ok(partial(0, "\u{fffd}")));
-        assert_eq!(partial_success(b"\x0a\x05"), Err(Malformed));
-    }
 }

@@ -4,6 +4,7 @@ use laggard::config::Protocol;
 
 use super::{check, load_text, with_destination};
 
+// F14.
 #[test]
 fn over_http_the_endpoint_is_a_base_url() {
     for endpoint in ["http://collector:4318", "https://api.example.com/otlp", "http://collector/"] {
@@ -26,6 +27,7 @@ fn over_http_the_endpoint_is_a_base_url() {
     );
 }
 
+// R14.
 #[test]
 fn the_environments_url_for_traces_is_whole_and_the_general_one_is_a_base() {
     let yaml = "export: {protocol: http/protobuf}";
@@ -36,6 +38,22 @@ fn the_environments_url_for_traces_is_whole_and_the_general_one_is_a_base() {
         let found = load_text(yaml, &[(variable, value)]).map(|config| config.export.endpoint);
         assert_eq!(found, Ok("http://collector:4318/otlp".to_owned()), "{variable}");
     }
+    // R14: it is used as it is, whatever its path, and without one that is the root.
+    for (whole, base, path) in [
+        ("http://collector:4318/otlp/v1/traces", "http://collector:4318/otlp", "/v1/traces"),
+        ("http://collector:4318/v1/traces", "http://collector:4318", "/v1/traces"),
+        ("https://collector/api/spans", "https://collector", "/api/spans"),
+        ("http://collector:4318", "http://collector:4318", "/"),
+        ("http://collector:4318/v1/traces/", "http://collector:4318", "/v1/traces/"),
+    ] {
+        let export = load_text(yaml, &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", whole)]).expect("right").export;
+        assert_eq!((&*export.endpoint, &*export.traces_path), (base, path), "{whole}");
+    }
+    let with_query = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4318/a?b")];
+    let problems = load_text(yaml, &with_query).expect_err("a query is nothing that we send").to_string();
+    assert!(problems.starts_with("laggard.yaml: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: must be "), "{problems}");
+    let over_grpc = load_text("", &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4317")]);
+    assert_eq!(over_grpc.expect("right").export.endpoint, "http://collector:4317");
 }
 
 #[test]

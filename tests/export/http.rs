@@ -188,6 +188,7 @@ async fn what_is_pushed_is_posted_byte_for_byte_below_the_base_url() {
     }
 }
 
+// R11, C1, C13, F4.
 #[tokio::test]
 async fn each_status_is_retried_or_not_as_the_specification_has_it() {
     assert_first_answer(|| answer(301, &[], ""), false, "http_other", "301").await;
@@ -225,6 +226,7 @@ async fn a_pause_that_is_demanded_beyond_the_last_attempt_costs_the_batch_at_onc
     }
 }
 
+// R12.
 #[tokio::test]
 async fn a_partial_success_is_never_sent_again_and_what_it_rejects_is_counted() {
     for (response, rejected) in [
@@ -252,6 +254,41 @@ async fn a_partial_success_is_never_sent_again_and_what_it_rejects_is_counted() 
     assert_eq!((server.received().len(), rig.sent()), (1, 3));
 }
 
+// R12, F6.
+#[tokio::test]
+async fn r12_f6_a_partial_success_in_json_counts_as_well() {
+    const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
+    for (response, rejected) in [
+        ("{}", 0),
+        (r#"{"partialSuccess":{}}"#, 0),
+        (r#"{"partialSuccess":{"rejectedSpans":"2","errorMessage":"two were bad"}}"#, 2),
+        (r#"{"partialSuccess":{"rejectedSpans":9}}"#, 5),
+        ("nonsense", 0),
+    ] {
+        let server = Server::start(move |_| Some(answer(200, &[JSON], response))).await;
+        let mut rig = rig(server.config());
+        rig.push(chunk(0, 3, Class::Slow));
+        rig.push(chunk(1, 2, Class::Error));
+        rig.drain().await;
+        assert_eq!(server.received().len(), 1, "{response}");
+        assert_eq!((rig.sent(), rig.dropped("rejected")), (5 - rejected, rejected), "{response}");
+    }
+}
+
+// R14.
+#[tokio::test]
+async fn r14_the_url_for_traces_that_the_environment_gives_is_used_as_it_is() {
+    for path in ["/", "/api/spans", "/v1/traces/"] {
+        let server = Server::start(|_| Some(success())).await;
+        let endpoint = server.endpoint.trim_end_matches("/otlp/").to_owned();
+        let mut rig = rig(Export { endpoint, traces_path: path.to_owned(), ..server.config() });
+        rig.push(chunk(0, 1, Class::Slow));
+        rig.drain().await;
+        assert_eq!((rig.sent(), &*server.received()[0].path), (1, path));
+    }
+}
+
+// F12.
 #[tokio::test]
 async fn a_batch_that_is_too_large_is_halved_until_it_is_taken() {
     let server = Server::start(|received| {
@@ -267,6 +304,7 @@ async fn a_batch_that_is_too_large_is_halved_until_it_is_taken() {
     assert_eq!((rig.sent(), rig.dropped("rejected")), (9, 1));
 }
 
+// C5, F7.
 #[tokio::test]
 async fn of_an_answer_only_so_much_is_read_and_its_status_stands() {
     let ok = || answer(200, &[PROTOBUF], endless());
@@ -277,6 +315,7 @@ async fn of_an_answer_only_so_much_is_read_and_its_status_stands() {
     assert_first_answer(head, true, "UNAVAILABLE", "a head of 200 kB").await;
 }
 
+// C9, F8.
 #[tokio::test]
 async fn redirects_are_not_followed_and_pages_for_people_are_no_success() {
     let elsewhere = Server::start(|_| Some(success())).await;
@@ -295,6 +334,7 @@ async fn redirects_are_not_followed_and_pages_for_people_are_no_success() {
     assert_first_answer(html, false, "http_other", "a captive portal").await;
 }
 
+// C16.
 #[tokio::test]
 async fn a_destination_that_is_away_or_silent_gets_everything_once_it_answers() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
@@ -324,6 +364,7 @@ async fn a_destination_that_is_away_or_silent_gets_everything_once_it_answers() 
     assert_eq!(rig.value(&failed("DEADLINE_EXCEEDED")), 1);
 }
 
+// C15.
 #[tokio::test]
 async fn connections_that_are_closed_without_an_answer_are_made_again() {
     use tokio::io::AsyncReadExt;
