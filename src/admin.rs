@@ -212,6 +212,7 @@ mod tests {
         (status, content_type, String::from_utf8(body.to_vec()).expect("text"))
     }
 
+    // R20.
     #[tokio::test]
     async fn a_process_is_alive_at_once_and_ready_when_it_says_so() {
         let readiness = Arc::new(Readiness::default());
@@ -234,6 +235,7 @@ mod tests {
         assert!(page.lines().all(|line| line.is_empty() || line.starts_with('#') || line.contains(' ')));
     }
 
+    // G6.
     #[tokio::test]
     async fn there_is_nothing_else_and_nothing_can_be_written() {
         let (status, content_type, page) = get(&Arc::default(), "/nothing").await;

@@ -84,6 +84,7 @@ mod tests {
         outcome.map_err(|failure| failure.to_string().replace(&endpoint, "ENDPOINT"))
     }
 
+    // R20.
     #[test]
     fn ready_is_200_and_nothing_else() {
         assert_eq!(health_of("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"), Ok(()));

@@ -171,6 +171,7 @@ export: {endpoint: \"${env:DESTINATION}\", headers: {token: ${env:TOKEN}}}
     assert_eq!(config.export.headers["token"], "b, c: d} # e");
 }
 
+// R14.
 #[test]
 fn the_file_decides_where_traces_go_and_else_the_environment() {
     let general = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://general:4317");

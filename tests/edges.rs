@@ -1,6 +1,8 @@
 //! Both edges as an operator configures them: one sidecar sends to another by OTLP/HTTP over mTLS, with a token, and
 //! their files change meanwhile.
 
+#[path = "edges/process.rs"]
+mod process;
 #[path = "support/support.rs"]
 mod support;
 #[path = "support/tls.rs"]
@@ -86,6 +88,7 @@ async fn scrape(app: &laggard::app::Addresses) -> Scrape {
     Scrape::of(&http::get(app.admin, "/metrics").await.expect("an answer").text())
 }
 
+// R25, G3.
 #[tokio::test(flavor = "multi_thread")]
 async fn traces_and_metrics_pass_two_sidecars_over_mtls_while_every_secret_is_exchanged() {
     let secrets = Secrets { files: Files::new(), token: "token-of-the-first" };

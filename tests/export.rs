@@ -2,6 +2,8 @@
 
 #[path = "support/backend.rs"]
 mod backend;
+#[path = "support/frames.rs"]
+mod frames;
 #[path = "export/hostile.rs"]
 mod hostile;
 #[path = "export/http.rs"]
@@ -51,6 +53,7 @@ async fn what_is_pushed_arrives_byte_for_byte() {
     }
 }
 
+// R14.
 #[tokio::test]
 async fn requests_carry_the_configured_headers_and_say_who_we_are() {
     let backend = Backend::start(|_| Answer::Take).await;
@@ -106,6 +109,7 @@ async fn chunks_share_requests_up_to_the_limits_and_a_larger_one_is_split() {
     assert_eq!(arrived, pushed);
 }
 
+// R12, C4, F6.
 #[tokio::test]
 async fn a_partial_success_is_never_sent_again_and_what_it_rejects_is_counted() {
     let cases = [
@@ -133,6 +137,7 @@ async fn a_partial_success_is_never_sent_again_and_what_it_rejects_is_counted() 
     }
 }
 
+// C6, F12.
 #[tokio::test]
 async fn a_batch_that_is_too_large_is_halved_until_it_is_taken() {
     let too_large = || Answer::Refuse(tonic::Status::resource_exhausted("too large"));
@@ -160,6 +165,7 @@ async fn a_batch_that_is_too_large_is_halved_until_it_is_taken() {
     assert_eq!((rig.sent(), rig.dropped("rejected")), (15, 0));
 }
 
+// C6.
 #[tokio::test]
 async fn a_span_that_is_too_large_by_itself_is_dropped_and_the_others_are_not() {
     let backend = Backend::start(|received| {
@@ -174,6 +180,7 @@ async fn a_span_that_is_too_large_by_itself_is_dropped_and_the_others_are_not() 
     assert_eq!((rig.sent(), rig.dropped("rejected")), (6, 1));
 }
 
+// C16.
 #[tokio::test]
 async fn a_backend_that_is_down_at_first_gets_everything_once_it_is_up() {
     let address = {
@@ -195,6 +202,7 @@ async fn a_backend_that_is_down_at_first_gets_everything_once_it_is_up() {
     assert_eq!((rig.sent(), names(&backend.all_bytes()).len()), (15, 15));
 }
 
+// C7, F3.
 #[tokio::test]
 async fn a_slow_backend_has_several_requests_open_at_once() {
     let backend = Backend::start(|_| Answer::Hold).await;

@@ -173,6 +173,7 @@ async fn late_spans_follow_the_decision_on_their_trace() {
     sidecar.end().await;
 }
 
+// OTLP-G13.
 #[tokio::test(flavor = "multi_thread")]
 async fn ending_decides_and_sends_what_is_held() {
     let mut sidecar = Sidecar::start(|config| {
@@ -201,6 +202,7 @@ async fn what_cannot_leave_in_time_is_counted_as_lost() {
     assert_eq!(ended, Ended { losses: Losses { shutdown: 5, ..Losses::default() } });
 }
 
+// R9.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_span_leaves_byte_for_byte_as_it_came_with_ours_appended() {
     let mut sidecar = Sidecar::start(|_| ()).await;

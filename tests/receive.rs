@@ -16,12 +16,16 @@ mod auth;
 mod connection;
 #[path = "receive/cors.rs"]
 mod cors;
+#[path = "support/frames.rs"]
+mod frames;
 #[path = "receive/grpc.rs"]
 mod grpc;
 #[path = "receive/harness.rs"]
 mod harness;
 #[path = "receive/http.rs"]
 mod http;
+#[path = "receive/http2.rs"]
+mod http2;
 #[path = "receive/payload.rs"]
 mod payload;
 #[path = "receive/relay.rs"]

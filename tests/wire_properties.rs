@@ -35,6 +35,7 @@ fn cases(cases: u32) -> ProptestConfig {
 proptest! {
     #![proptest_config(cases(256))]
 
+    // PB-12.
     #[test]
     fn heads_are_those_that_prost_reads(request in messages::requests(3)) {
         let encoded = request.encode_to_vec();
@@ -61,6 +62,7 @@ proptest! {
         }
     }
 
+    // R9, PB-11, B13.
     #[test]
     fn traces_keep_every_span_byte_for_byte_under_its_resource_and_scope(
         request in messages::requests(4),
@@ -197,6 +199,7 @@ proptest! {
 proptest! {
     #![proptest_config(cases(2_000))]
 
+    // PB-12.
     #[test]
     fn random_bytes_are_judged_as_prost_does_or_carried(bytes in vec(any::<u8>(), 0..120)) {
         check_bytes(&bytes)?;
@@ -260,6 +263,7 @@ fn random_fields() -> impl Strategy<Value = Vec<u8>> {
     vec(field, 0..12).prop_map(|fields| fields.concat())
 }
 
+// PB-5.
 #[test]
 fn a_hundred_thousand_levels_cost_the_span_and_no_more() {
     const DEPTH: usize = 100_000;

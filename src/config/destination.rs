@@ -120,6 +120,7 @@ mod tests {
         assert!(own.reaches("0.0.0.0:4318".parse().expect("an address")));
     }
 
+    // F14.
     #[test]
     fn a_destination_that_is_our_own_port_is_recognised() {
         for (endpoint, own, expected) in [

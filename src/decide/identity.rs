@@ -148,6 +148,7 @@ mod tests {
         out
     }
 
+    // R16.
     #[test]
     fn old_and_new_conventions_make_one_route() {
         for (old, new, expected) in [

@@ -259,6 +259,7 @@ fn learning_looks_at_a_bounded_share_of_the_traffic() {
     assert!(looked.iter().all(|looked| (20..=50).contains(looked)), "{looked:?}");
 }
 
+// R17.
 #[test]
 fn routes_beyond_the_limit_share_one() {
     let mut case = Case::new(&fixed(300));

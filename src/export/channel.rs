@@ -192,6 +192,7 @@ mod tests {
         assert!(channel(&export("http://collector.example:4317/")).is_ok());
     }
 
+    // C10.
     #[test]
     fn a_header_that_cannot_be_sent_is_named_without_its_value() {
         for name in ["", "two words", "content-type", "TE", "host", "grpc-timeout"] {

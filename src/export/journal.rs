@@ -218,6 +218,7 @@ mod tests {
         assert_eq!((state.total, total.spans()), (total, 85));
     }
 
+    // F13.
     #[test]
     fn a_destination_that_comes_and_goes_is_told_of_once_a_minute() {
         let journal = Journal::default();
@@ -228,6 +229,7 @@ mod tests {
         assert!(!journal.lock().is_failing, "no line, so none is taken back");
     }
 
+    // B8.
     #[test]
     fn messages_are_cut_and_escaped() {
         assert_eq!(cut("a\n\u{1b}[31mb"), "a\\n\\u{1b}[31mb");

@@ -326,6 +326,7 @@ mod tests {
         assert_eq!((queue.bytes(), queue.push(chunk(Class::Slow, 1))), (0, Ok(())));
     }
 
+    // F2.
     #[test]
     fn each_class_finds_room_up_to_its_share() {
         for (class, room) in [

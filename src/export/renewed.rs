@@ -35,3 +35,30 @@ impl<T: Clone> Renewed<T> {
         current.take_if(|(_, since)| since.elapsed() >= age);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    // LIB-12, F10.
+    #[tokio::test(start_paused = true)]
+    async fn a_name_is_resolved_anew_every_five_minutes_and_after_a_silence() {
+        let made = AtomicUsize::new(0);
+        let renewed = Renewed::new(move || made.fetch_add(1, Ordering::Relaxed));
+        assert_eq!((renewed.get(), renewed.get()), (0, 0));
+        let second = Duration::from_secs(1);
+        advance(RENEW_AFTER.saturating_sub(second)).await;
+        assert_eq!(renewed.get(), 0);
+        advance(second).await;
+        assert_eq!((renewed.get(), renewed.get()), (1, 1));
+        renewed.drop_if_older_than(Duration::from_secs(5));
+        assert_eq!(renewed.get(), 1, "another request has renewed it already");
+        advance(Duration::from_secs(5)).await;
+        renewed.drop_if_older_than(Duration::from_secs(5));
+        assert_eq!(renewed.get(), 2);
+    }
+}

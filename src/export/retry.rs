@@ -155,6 +155,7 @@ mod tests {
         assert_eq!(backoff.pause(now, Duration::ZERO, 0.5), Some(4 * SECOND));
     }
 
+    // C3.
     #[test]
     fn jitter_stays_within_half_of_the_interval() {
         let (config, now) = (config(), Instant::now());
@@ -193,6 +194,7 @@ mod tests {
         assert_eq!(Backoff::new(&config, now).pause(now, Duration::ZERO, 0.999), Some(A_YEAR));
     }
 
+    // C2, F5.
     #[test]
     fn a_demand_is_capped_and_a_negative_one_is_none() {
         let demanding = |details: Vec<u8>| {

@@ -316,6 +316,7 @@ mod tests {
         assert_eq!((head.kind, head.is_error), (Kind::Client, true));
     }
 
+    // PB-4.
     #[test]
     fn an_end_before_the_start_is_a_duration_of_zero() {
         let body = span_with(|span| put_fixed64(span, 8, 1));

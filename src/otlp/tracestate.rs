@@ -288,6 +288,7 @@ mod tests {
         assert_eq!(stamped(&fits, HALF, TOP).len(), "ot=".len() + 256);
     }
 
+    // JSON-11.
     #[test]
     fn bytes_that_are_no_text_survive() {
         assert_eq!(stamp(b"a=\xff,ot=th:4", HALF, TOP), b"ot=th:8,a=\xff");

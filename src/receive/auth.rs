@@ -79,6 +79,7 @@ mod tests {
         values.collect()
     }
 
+    // G5.
     #[test]
     fn a_token_of_the_file_is_accepted_and_nothing_near_it() {
         let folder = tempfile::tempdir().expect("a folder");

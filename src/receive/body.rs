@@ -291,6 +291,7 @@ mod tests {
         result.map(|bytes| bytes.len()).map_err(|failure| failure.status.code())
     }
 
+    // LIB-2.
     #[test]
     fn as_much_as_the_limit_passes_and_one_byte_more_does_not() {
         let budget = Budget::new(1 << 20, Gauge::noop(), Counter::noop());

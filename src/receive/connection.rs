@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +31,7 @@ pub(crate) use self::ahead::Ahead;
 use self::ahead::{LEAST, Window};
 use self::linger::Linger;
 use super::tls::{self, Port};
+use crate::telemetry::repeated::Repeated;
 
 /// How long peers are waited for, and how many there may be.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +103,7 @@ pub(crate) async fn serve<S, F, B>(
     let tasks = Tasks::default();
     let slots = Arc::new(Semaphore::new(patience.connections));
     let mut shutdown = pin!(shutdown);
+    let mut failures = Repeated::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -116,7 +118,9 @@ pub(crate) async fn serve<S, F, B>(
             }
             Err(error) => {
                 // A peer that gave up, or no file descriptors; the next one may do better.
-                tracing::warn!(%error, "cannot accept a connection");
+                if let Some(failures) = failures.note(1, Instant::now()) {
+                    tracing::warn!(%error, failures, "cannot accept a connection");
+                }
                 if timeout(ACCEPT_PAUSE, &mut shutdown).await.is_ok() {
                     break;
                 }

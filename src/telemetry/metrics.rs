@@ -392,6 +392,7 @@ mod tests {
         "laggard_decision_lateness_seconds_count",
     ];
 
+    // R19.
     #[test]
     fn every_metric_is_in_a_fresh_scrape_with_its_help_its_type_and_zeros() {
         let page = Metrics::default().render();

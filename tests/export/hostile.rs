@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::backend::{Answer, Backend};
+use super::frames::{END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, fields, frame};
 use super::rig::{Rig, chunk, to};
 
 /// An HTTP server that answers its first request with `first` and each further one with an OTLP success.
@@ -88,6 +89,7 @@ async fn assert_first_answer(first: fn() -> Response, is_retried: bool, what: &s
     assert_eq!((requests, rig.sent(), rig.dropped("rejected")), expected, "{what}");
 }
 
+// F7.
 #[tokio::test]
 async fn details_that_are_no_base64_cost_nothing_but_themselves() {
     let in_headers = || response(&[GRPC, ("grpc-status", "14"), ("grpc-status-details-bin", "!!!")], vec![]);
@@ -103,6 +105,7 @@ async fn details_that_are_no_base64_cost_nothing_but_themselves() {
     assert_eq!(rig.sent(), 2);
 }
 
+// C5, F7.
 #[tokio::test]
 async fn an_answer_above_four_mebibytes_is_not_read_and_not_asked_for_again() {
     let announced = || response(&[GRPC], vec![message(u32::MAX, 100)]);
@@ -125,6 +128,7 @@ async fn an_answer_that_breaks_off_is_asked_for_again() {
     assert_first_answer(nothing, true, "nothing").await;
 }
 
+// F8.
 #[tokio::test]
 async fn an_answer_that_is_no_grpc_is_judged_by_its_http_status() {
     let html = || response(&[("content-type", "text/html")], vec![Frame::data("<html>".into())]);
@@ -165,6 +169,7 @@ fn with_status(status: u16) -> Response {
     response
 }
 
+// R13, C15, F1, F13.
 #[tokio::test]
 async fn connections_that_are_closed_without_an_answer_are_made_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
@@ -183,6 +188,65 @@ async fn connections_that_are_closed_without_an_answer_are_made_again() {
     assert_eq!((rig.sent(), backend.received().len()), (4, 1));
 }
 
+// F9.
+#[tokio::test]
+async fn f9_streams_and_connections_that_the_destination_ends_are_made_again() {
+    // Both frames carry such a code.
+    const NO_ERROR: [u8; 4] = [0, 0, 0, 0];
+    const INTERNAL: [u8; 4] = [0, 0, 0, 2];
+    const REFUSED: [u8; 4] = [0, 0, 0, 7];
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
+    let address: SocketAddr = listener.local_addr().expect("bound");
+    let (channel, config) = to(format!("http://{address}"));
+    let mut rig = Rig::new(channel, config);
+    rig.push(chunk(0, 4, Class::Slow));
+    let answered = fields(&[(":status", "200"), ("content-type", "application/grpc")]);
+    let going_away = [0_u32.to_be_bytes(), NO_ERROR].concat();
+    for end in [
+        frame(GOAWAY, 0, 0, &going_away),
+        frame(RST_STREAM, 0, 1, &REFUSED),
+        [frame(HEADERS, END_HEADERS, 1, &answered), frame(RST_STREAM, 0, 1, &INTERNAL)].concat(),
+        [frame(HEADERS, END_HEADERS, 1, &answered), frame(GOAWAY, 0, 0, &going_away)].concat(),
+    ] {
+        let (socket, _) = listener.accept().await.expect("connects");
+        let mut frames = Frames::serve(socket).await;
+        while frames.next().await.expect("a request").flags & END_STREAM == 0 {}
+        frames.send(&end).await;
+    }
+    drop(listener);
+    let backend = Backend::start_at(address, |_| Answer::Take).await;
+    rig.drain().await;
+    assert_eq!((rig.sent(), backend.received().len()), (4, 1));
+}
+
+// F10.
+#[tokio::test]
+async fn f10_a_name_that_does_not_resolve_costs_nothing_but_time() {
+    // Two dots in a row are in no name, so nobody is asked.
+    let (channel, config) = to("http://no..name:4317".to_owned());
+    let mut rig = Rig::new(channel, config);
+    rig.push(chunk(0, 4, Class::Slow));
+    while rig.value("laggard_exporter_failed_requests_total{code=\"UNAVAILABLE\"}") < 2 {
+        tokio::task::yield_now().await;
+    }
+    rig.assert_identity();
+    assert_eq!(rig.queue.spans(), 4);
+    rig.cut_off().await;
+}
+
+// F10.
+#[tokio::test]
+async fn f10_of_several_addresses_one_that_answers_is_enough() {
+    // Usually ::1 is tried first, and nobody is there.
+    let backend = Backend::start(|_| Answer::Take).await;
+    let (channel, config) = to(backend.endpoint().replace("127.0.0.1", "localhost"));
+    let mut rig = Rig::new(channel, config);
+    rig.push(chunk(0, 4, Class::Slow));
+    rig.drain().await;
+    assert_eq!(rig.sent(), 4);
+}
+
+// F7.
 #[tokio::test]
 async fn headers_that_are_too_long_are_a_failure_of_the_connection() {
     let huge = || {

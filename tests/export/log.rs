@@ -46,6 +46,7 @@ impl Log {
     }
 }
 
+// C13.
 #[tokio::test(start_paused = true)]
 async fn batches_that_are_lost_together_are_all_told_of_though_nothing_is_lost_after_them() {
     let log = Log::default();

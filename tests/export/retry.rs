@@ -41,6 +41,7 @@ async fn assert_answered(status: Status, name: &str, is_retried: bool) {
     assert_eq!(rig.value(&series), 1, "{status:?}");
 }
 
+// R11, C1, F4.
 #[tokio::test]
 async fn each_code_is_retried_or_not_as_the_specification_has_it() {
     for (code, name, is_retried, _) in TABLE {
@@ -48,6 +49,7 @@ async fn each_code_is_retried_or_not_as_the_specification_has_it() {
     }
 }
 
+// R11.
 #[tokio::test]
 async fn a_hint_makes_only_resource_exhausted_retryable() {
     for (code, name, _, is_retried) in TABLE {
@@ -58,6 +60,7 @@ async fn a_hint_makes_only_resource_exhausted_retryable() {
     }
 }
 
+// C2.
 #[tokio::test]
 async fn details_that_are_no_protobuf_are_no_hint() {
     let status = |code| Status::with_details(code, "no", b"\xff\xff\xff".as_slice().into());

@@ -47,6 +47,7 @@ async fn a_batch_leaves_when_it_is_full_or_its_time_is_over() {
     rig.drain().await;
 }
 
+// C3.
 #[tokio::test(start_paused = true)]
 async fn pauses_grow_within_their_jitter() {
     let (backend, channel, _) = Backend::in_memory(script(vec![unavailable(); 5]));
@@ -61,6 +62,7 @@ async fn pauses_grow_within_their_jitter() {
     assert_eq!(rig.sent(), 1);
 }
 
+// C2.
 #[tokio::test(start_paused = true)]
 async fn a_demanded_pause_is_kept_and_capped() {
     let (backend, channel, _) = Backend::in_memory(script([later(60 * SECOND), later(3600 * SECOND)]));
@@ -76,6 +78,7 @@ async fn a_demanded_pause_is_kept_and_capped() {
     rig.drain().await;
 }
 
+// F2.
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_stays_down_costs_the_batch_when_its_time_is_over() {
     let (backend, channel, _) = Backend::in_memory(|_| unavailable());
@@ -120,6 +123,7 @@ async fn a_drain_ends_our_own_pauses_but_not_those_that_are_demanded() {
     }
 }
 
+// F11.
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_never_answers_is_tried_again_on_another_connection() {
     let (backend, channel, connections) = Backend::in_memory(script([Answer::Never]));
@@ -132,6 +136,7 @@ async fn a_backend_that_never_answers_is_tried_again_on_another_connection() {
     assert_eq!(rig.value("laggard_exporter_failed_requests_total{code=\"DEADLINE_EXCEEDED\"}"), 1);
 }
 
+// F3.
 #[tokio::test(start_paused = true)]
 async fn an_answer_within_the_timeout_is_waited_for() {
     let (backend, channel, _) = Backend::in_memory(script([Answer::TakeAfter(4 * SECOND)]));
@@ -141,6 +146,7 @@ async fn an_answer_within_the_timeout_is_waited_for() {
     assert_eq!((rig.sent(), backend.received().len()), (2, 1));
 }
 
+// LIB-12.
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_used_for_five_minutes_and_then_renewed() {
     let (backend, channel, connections) = Backend::in_memory(|_| Answer::Take);
@@ -155,6 +161,7 @@ async fn a_connection_is_used_for_five_minutes_and_then_renewed() {
     rig.drain().await;
 }
 
+// C7, F2.
 #[tokio::test(start_paused = true)]
 async fn while_eight_requests_are_open_the_ninth_waits() {
     let (backend, channel, _) = Backend::in_memory(|_| Answer::Hold);

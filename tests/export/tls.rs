@@ -101,6 +101,7 @@ async fn failures(rig: &Rig, count: u64) {
     }
 }
 
+// C11, F1, G4.
 #[tokio::test]
 async fn a_destination_is_trusted_by_its_authority_and_its_name() {
     let (authority, files) = (Authority::new(), Files::new());
@@ -125,6 +126,7 @@ async fn a_destination_is_trusted_by_its_authority_and_its_name() {
     }
 }
 
+// C11.
 #[tokio::test]
 async fn an_unverified_destination_is_reached_only_when_that_is_asked_for() {
     let identity = Authority::new().issue("elsewhere.example");
@@ -136,6 +138,7 @@ async fn an_unverified_destination_is_reached_only_when_that_is_asked_for() {
     }
 }
 
+// C11.
 #[tokio::test]
 async fn a_destination_that_asks_who_we_are_is_told() {
     let (authority, clients, files) = (Authority::new(), Authority::new(), Files::new());
@@ -161,6 +164,7 @@ async fn a_destination_that_asks_who_we_are_is_told() {
     }
 }
 
+// C11.
 #[tokio::test]
 async fn files_that_change_count_from_the_next_connection_on() {
     let (authority, files) = (Authority::new(), Files::new());
@@ -181,6 +185,7 @@ async fn files_that_change_count_from_the_next_connection_on() {
     }
 }
 
+// C14.
 #[tokio::test]
 async fn http_1_1_is_spoken_where_the_destination_knows_nothing_newer() {
     let (authority, files) = (Authority::new(), Files::new());
@@ -192,6 +197,7 @@ async fn http_1_1_is_spoken_where_the_destination_knows_nothing_newer() {
     }
 }
 
+// C11.
 #[tokio::test]
 async fn tls_is_not_given_up_where_the_destination_speaks_none() {
     for protocol in PROTOCOLS {

@@ -128,6 +128,8 @@ impl Rig {
         match plain {
             _ if body.len() > LIMIT => assert_eq!(answer.status, 413),
             Plain::TooLarge => assert_eq!(answer.status, 413),
+            // It is unpacked in one piece: what is damaged may say first that it has more than fits.
+            Plain::Damaged if encoding == "zstd" => assert!(matches!(answer.status, 400 | 413), "{answer:?}"),
             Plain::Damaged => assert_eq!(answer.status, 400, "{encoding}: {answer:?}"),
             Plain::Bytes(plain) => assert_eq!(answer, self.post(kind, "", &plain), "{encoding}"),
         }

@@ -44,6 +44,7 @@ impl Guarded {
 
 const WRONG: [Option<&str>; 4] = [None, Some("Bearer wrong-token"), Some("Bearer "), Some("Basic one-token")];
 
+// G5.
 #[tokio::test]
 async fn g5_without_a_token_every_method_of_the_grpc_port_is_closed() {
     let guarded = Guarded::start().await;
@@ -70,6 +71,7 @@ async fn g5_without_a_token_every_method_of_the_grpc_port_is_closed() {
     assert_eq!(guarded.receiver.taken(), [span(1), span(1)]);
 }
 
+// G5.
 #[tokio::test]
 async fn g5_without_a_token_every_path_of_the_http_port_is_closed() {
     let guarded = Guarded::start().await;

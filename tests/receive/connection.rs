@@ -1,5 +1,6 @@
 //! Connections: both HTTP versions, deadlines, limits, ends.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use laggard::otlp::codec::Body;
@@ -20,6 +21,7 @@ fn patient_for(short: Duration) -> Setup {
     Setup { patience: Patience { idle: short, body: short, ..Patience::default() }, ..Setup::default() }
 }
 
+// R23, OTLP-H1.
 #[tokio::test]
 async fn r23_http2_without_upgrade_is_served_on_the_http_port() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -32,6 +34,7 @@ async fn r23_http2_without_upgrade_is_served_on_the_http_port() {
     receiver.finish().await;
 }
 
+// R23, A11.
 #[tokio::test]
 async fn r23_a11_the_wrong_one_of_the_two_ports_says_so() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -50,6 +53,7 @@ async fn r23_a11_the_wrong_one_of_the_two_ports_says_so() {
     receiver.finish().await;
 }
 
+// R26, A20.
 #[tokio::test]
 async fn r26_a20_a_sender_that_asks_first_is_told_to_go_on_or_why_not() {
     let receiver = Receiver::start(Setup { max_request_size: 10_000, ..Setup::default() }).await;
@@ -69,6 +73,7 @@ async fn r26_a20_a_sender_that_asks_first_is_told_to_go_on_or_why_not() {
     receiver.finish().await;
 }
 
+// R26, A20.
 #[tokio::test]
 async fn r26_chunks_and_pipelined_requests_are_read() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -99,6 +104,7 @@ async fn r26_chunks_and_pipelined_requests_are_read() {
     receiver.finish().await;
 }
 
+// R26.
 #[tokio::test]
 async fn r26_a_connection_is_reused_after_an_error() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -121,6 +127,69 @@ async fn r26_a_connection_is_reused_after_an_error() {
     receiver.finish().await;
 }
 
+// A21.
+#[tokio::test]
+async fn a21_requests_of_two_lengths_or_folded_headers_are_no_requests() {
+    let receiver = Receiver::start(Setup::default()).await;
+    let body = request(&[span(1)]);
+    let (length, longer) = (body.len(), body.len() + 1);
+    for (headers, what) in [
+        (format!("content-length: {length}\r\ntransfer-encoding: chunked\r\n"), "two ways to end"),
+        (format!("transfer-encoding: chunked\r\ncontent-length: {length}\r\n"), "the other way round"),
+        (format!("content-length: {length}\r\ncontent-length: {longer}\r\n"), "two lengths"),
+        (format!("content-length: {length}, {longer}\r\n"), "two lengths on one line"),
+        ("content-length: -1\r\n".to_owned(), "a negative length"),
+        ("transfer-encoding: identity\r\n".to_owned(), "an encoding without an end"),
+        ("transfer-encoding: gzip, chunked, gzip\r\n".to_owned(), "chunks that are not the last"),
+        (format!("content-length: {length}\r\nx-a: b\r\n c\r\n"), "a folded header"),
+        (format!("content-length : {length}\r\n"), "a space before the colon"),
+    ] {
+        let mut stream = TcpStream::connect(receiver.http).await.unwrap();
+        stream.write_all(&[head(&headers).as_bytes(), &body].concat()).await.unwrap();
+        assert_eq!(read_answer(&mut stream).await.status, 400, "{what}");
+        assert!(is_closed(&mut stream).await, "{what}");
+    }
+    assert_eq!(receiver.taken().len(), 0);
+    receiver.finish().await;
+}
+
+// G7.
+#[tokio::test]
+async fn i8_whatever_senders_do_there_are_no_more_series() {
+    let receiver = Receiver::start(Setup::default()).await;
+    let series = || -> BTreeSet<String> {
+        let page = receiver.metrics.render();
+        let lines = page.lines().filter(|line| !line.starts_with('#'));
+        lines.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
+    };
+    let before = series();
+    let body = request(&[span(1)]);
+    for odd in ["BREW", "get", "X"] {
+        let mut stream = TcpStream::connect(receiver.http).await.unwrap();
+        exchange(&mut stream, odd, "/v1/traces", &[("content-type", PROTOBUF)], &body).await;
+        for path in [format!("/v1/{odd}"), format!("/v1/metrics/{odd}"), "/v1/logs".to_owned()] {
+            post(&receiver, &path, &[("content-type", PROTOBUF)], &body).await;
+        }
+        post(&receiver, "/v1/traces", &[("content-type", odd)], &body).await;
+        let headers = [("content-type", PROTOBUF), ("content-encoding", odd), ("x-odd", odd)];
+        post(&receiver, "/v1/traces", &headers, &body).await;
+        let call = [("content-type", "application/grpc"), ("grpc-encoding", odd), ("user-agent", odd)];
+        raw_http2(receiver.grpc, EXPORT, &call, &[framed(0, &body)]).await;
+        raw_http2(receiver.grpc, &format!("/a.b.{odd}/Export"), &call, &[framed(0, &body)]).await;
+    }
+    assert_eq!(series(), before);
+    receiver.finish().await;
+}
+
+// R24.
+#[tokio::test]
+async fn r24_both_ports_listen_on_ipv6_too() {
+    let receiver = Receiver::start_on("[::1]:0", Setup::default()).await;
+    assert!(receiver.grpc.is_ipv6() && receiver.http.is_ipv6());
+    receiver.finish().await;
+}
+
+// LIB-10, A12.
 #[tokio::test]
 async fn a12_slow_headers_and_silence_end_the_connection() {
     let receiver = Receiver::start(patient_for(Duration::from_millis(300))).await;
@@ -134,6 +203,7 @@ async fn a12_slow_headers_and_silence_end_the_connection() {
     receiver.finish().await;
 }
 
+// LIB-10, A12.
 #[tokio::test]
 async fn a12_a_slow_body_ends_at_its_deadline() {
     let receiver = Receiver::start(patient_for(Duration::from_millis(300))).await;
@@ -150,6 +220,7 @@ async fn a12_a_slow_body_ends_at_its_deadline() {
     receiver.finish().await;
 }
 
+// OTLP-G13, A18.
 #[tokio::test]
 async fn a18_a_sender_that_goes_away_in_the_middle_leaves_nothing() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -179,6 +250,7 @@ async fn a18_a_sender_that_goes_away_in_the_middle_leaves_nothing() {
     receiver.finish().await;
 }
 
+// R10.
 #[tokio::test]
 async fn requests_beyond_the_budget_are_refused_after_a_moment_until_there_is_room_again() {
     let patience = Patience { room: Duration::from_millis(50), ..Patience::default() };
@@ -198,6 +270,7 @@ async fn requests_beyond_the_budget_are_refused_after_a_moment_until_there_is_ro
     receiver.finish().await;
 }
 
+// R10.
 #[tokio::test]
 async fn requests_that_find_no_room_wait_for_it_and_are_taken() {
     let patience = Patience { room: Duration::from_mins(1), ..Patience::default() };
@@ -241,6 +314,7 @@ async fn requests_that_wait_do_not_keep_others_of_their_connection_from_arriving
     receiver.finish().await;
 }
 
+// A16.
 #[tokio::test]
 async fn a16_a_connection_above_the_limit_waits_for_another_to_end() {
     let patience = Patience { connections: 1, ..Patience::default() };
@@ -263,6 +337,7 @@ async fn a16_a_connection_above_the_limit_waits_for_another_to_end() {
     receiver.finish().await;
 }
 
+// LIB-6.
 #[tokio::test]
 async fn a_connection_that_is_never_idle_ends_at_its_age() {
     let age = Duration::from_millis(200);
@@ -282,6 +357,7 @@ async fn a_connection_that_is_never_idle_ends_at_its_age() {
     receiver.finish().await;
 }
 
+// LIB-7.
 #[tokio::test]
 async fn the_end_waits_for_requests_under_way_and_not_for_idle_or_silent_peers() {
     let receiver = Receiver::start(Setup::default()).await;

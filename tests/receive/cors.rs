@@ -24,6 +24,7 @@ async fn preflight(receiver: &Receiver, origin: &str) -> Answer {
     exchange(&mut stream, "OPTIONS", "/v1/traces", &headers, b"").await
 }
 
+// OTLP-H12.
 #[tokio::test]
 async fn h12_without_origins_a_preflight_is_no_request_that_is_served() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -35,6 +36,7 @@ async fn h12_without_origins_a_preflight_is_no_request_that_is_served() {
     receiver.finish().await;
 }
 
+// OTLP-H12.
 #[tokio::test]
 async fn h12_a_page_of_an_allowed_origin_may_send_and_read_the_answer() {
     let receiver = Receiver::start(Setup { origins: origins(), ..Setup::default() }).await;
@@ -63,6 +65,7 @@ async fn h12_a_page_of_an_allowed_origin_may_send_and_read_the_answer() {
     receiver.finish().await;
 }
 
+// OTLP-H12.
 #[tokio::test]
 async fn h12_other_pages_are_not_told_that_they_may() {
     let receiver = Receiver::start(Setup { origins: origins(), ..Setup::default() }).await;
@@ -74,6 +77,7 @@ async fn h12_other_pages_are_not_told_that_they_may() {
     receiver.finish().await;
 }
 
+// OTLP-H12.
 #[tokio::test]
 async fn h12_a_preflight_needs_no_token_and_the_request_after_it_does() {
     let files = Files::new();

@@ -13,6 +13,7 @@ use crate::harness::*;
 
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
 
+// R1, OTLP-G1, OTLP-G2, OTLP-G7.
 #[tokio::test]
 async fn r1_requests_are_taken_plain_and_compressed() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -29,6 +30,7 @@ async fn r1_requests_are_taken_plain_and_compressed() {
     receiver.finish().await;
 }
 
+// R2, OTLP-G6, PB-1, B1.
 #[tokio::test]
 async fn r2_b1_a_request_without_spans_is_a_success_that_the_pipeline_does_not_see() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -40,6 +42,7 @@ async fn r2_b1_a_request_without_spans_is_a_success_that_the_pipeline_does_not_s
     receiver.finish().await;
 }
 
+// R3, OTLP-G8, PB-3.
 #[tokio::test]
 async fn r3_c1_bad_spans_are_refused_alone_and_counted_exactly() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -70,6 +73,7 @@ async fn r3_c1_bad_spans_are_refused_alone_and_counted_exactly() {
     receiver.finish().await;
 }
 
+// R4, OTLP-G4, PB-8, LIB-1, A1.
 #[tokio::test]
 async fn r4_a1_a_message_over_the_limit_is_refused_for_good_before_it_is_read() {
     let receiver = Receiver::start(Setup { max_request_size: 10_000, ..Setup::default() }).await;
@@ -87,6 +91,7 @@ async fn r4_a1_a_message_over_the_limit_is_refused_for_good_before_it_is_read() 
     receiver.finish().await;
 }
 
+// R4, OTLP-G3, PB-8, LIB-2, A2.
 #[tokio::test]
 async fn r4_a2_a_bomb_is_refused_for_good_within_the_budget() {
     let setup = Setup { max_request_size: 1 << 20, max_in_flight: 2 << 20, ..Setup::default() };
@@ -113,6 +118,7 @@ async fn a_request_that_the_whole_budget_cannot_hold_is_too_large_and_not_overlo
     receiver.finish().await;
 }
 
+// OTLP-G10, PB-2, LIB-3, B3.
 #[tokio::test]
 async fn b3_what_is_no_protobuf_is_an_invalid_argument_with_a_bad_request() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -124,6 +130,7 @@ async fn b3_what_is_no_protobuf_is_an_invalid_argument_with_a_bad_request() {
     receiver.finish().await;
 }
 
+// R10, OTLP-G11.
 #[tokio::test]
 async fn r10_what_may_pass_is_unavailable_with_a_hint_when_to_retry() {
     for (refused, reason) in [(Refused::Overload, "overload"), (Refused::Draining, "draining")] {
@@ -168,6 +175,7 @@ async fn a_draining_receiver_sends_everyone_elsewhere() {
     assert_eq!(receiver.taken().len(), 0);
 }
 
+// A6.
 #[tokio::test]
 async fn a6_a_damaged_compressed_message_is_an_invalid_argument() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -182,6 +190,7 @@ async fn a6_a_damaged_compressed_message_is_an_invalid_argument() {
     receiver.finish().await;
 }
 
+// PB-9, A22.
 #[tokio::test]
 async fn a22_wrong_framing_is_internal_and_an_unknown_encoding_unimplemented() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -218,6 +227,28 @@ async fn a_message_may_come_in_any_pieces() {
     receiver.finish().await;
 }
 
+// OTLP-G12.
+#[tokio::test]
+async fn many_requests_at_once_on_one_connection_are_all_answered() {
+    let receiver = Receiver::start(Setup { max_in_flight: 64 << 20, ..Setup::default() }).await;
+    let mut client = receiver.client().await;
+    // From its answer on the client knows how many streams it may open, and waits for one of them.
+    client.export(Body(request(&[span(1)]).into())).await.expect("taken");
+    assert_eq!(receiver.taken().len(), 1);
+    let calls = (0..500_u16).map(|number| {
+        let mut client = client.clone();
+        async move {
+            let spans = vec![span(1); usize::from(number % 7)];
+            client.export(Body(request(&spans).into())).await.map(|_| spans.len())
+        }
+    });
+    let answers = futures_util::future::join_all(calls).await;
+    let sent: usize = answers.into_iter().map(|answer| answer.expect("taken")).sum();
+    assert_eq!(receiver.taken().len(), sent);
+    receiver.finish().await;
+}
+
+// OTLP-G1.
 #[tokio::test]
 async fn an_unknown_method_is_unimplemented() {
     let receiver = Receiver::start(Setup::default()).await;

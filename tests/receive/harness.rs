@@ -75,6 +75,10 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) async fn start(setup: Setup) -> Self {
+        Self::start_on("127.0.0.1:0", setup).await
+    }
+
+    pub(crate) async fn start_on(address: &str, setup: Setup) -> Self {
         let metrics = Arc::new(Metrics::default());
         let taken: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
         let refuse: Arc<Mutex<Option<Refused>>> = Arc::default();
@@ -102,8 +106,8 @@ impl Receiver {
         let intake = Arc::new(intake);
         let shutdown = CancellationToken::new();
         let mut servers = JoinSet::new();
-        let grpc_listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let http_listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let grpc_listener = TcpListener::bind(address).await.expect("a port");
+        let http_listener = TcpListener::bind(address).await.expect("a port");
         let (grpc, http) = (grpc_listener.local_addr().unwrap(), http_listener.local_addr().unwrap());
         servers.spawn(grpc::serve(grpc_listener, intake.clone(), shutdown.clone().cancelled_owned()));
         servers.spawn(otlp_http::serve(http_listener, intake.clone(), shutdown.clone().cancelled_owned()));

@@ -18,6 +18,7 @@ fn json_status(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).expect("a google.rpc.Status")
 }
 
+// R1, OTLP-H1, OTLP-H3, OTLP-H5, OTLP-H10.
 #[tokio::test]
 async fn r1_requests_are_taken_in_both_encodings_plain_and_compressed() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -42,6 +43,7 @@ async fn r1_requests_are_taken_in_both_encodings_plain_and_compressed() {
     receiver.finish().await;
 }
 
+// R2, B1.
 #[tokio::test]
 async fn r2_b1_a_request_without_spans_is_a_success() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -59,6 +61,7 @@ async fn r2_b1_a_request_without_spans_is_a_success() {
     receiver.finish().await;
 }
 
+// R3.
 #[tokio::test]
 async fn r3_bad_spans_are_refused_alone_in_both_encodings() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -82,6 +85,7 @@ async fn r3_bad_spans_are_refused_alone_in_both_encodings() {
     receiver.finish().await;
 }
 
+// R5, OTLP-H3, OTLP-H6, OTLP-H7, JSON-10, B2.
 #[tokio::test]
 async fn r5_b2_what_is_no_request_is_a_400_with_a_status_in_the_requests_encoding() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -103,6 +107,7 @@ async fn r5_b2_what_is_no_request_is_a_400_with_a_status_in_the_requests_encodin
     receiver.finish().await;
 }
 
+// R6, OTLP-H2, JSON-12, A8.
 #[tokio::test]
 async fn r6_a8_content_types_are_read_as_http_has_them() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -128,6 +133,7 @@ async fn r6_a8_content_types_are_read_as_http_has_them() {
     receiver.finish().await;
 }
 
+// R7, JSON-12, A9.
 #[tokio::test]
 async fn r7_a9_other_methods_are_405_with_allow() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -146,6 +152,7 @@ async fn r7_a9_other_methods_are_405_with_allow() {
     receiver.finish().await;
 }
 
+// R7, A10.
 #[tokio::test]
 async fn r7_a10_only_the_exact_path_is_served() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -161,6 +168,7 @@ async fn r7_a10_only_the_exact_path_is_served() {
     receiver.finish().await;
 }
 
+// R4, OTLP-H4, A3.
 #[tokio::test]
 async fn r4_a3_a_body_over_the_limit_is_413_before_it_is_read() {
     let receiver = Receiver::start(Setup { max_request_size: 10_000, ..Setup::default() }).await;
@@ -179,6 +187,7 @@ async fn r4_a3_a_body_over_the_limit_is_413_before_it_is_read() {
     receiver.finish().await;
 }
 
+// R4, A4.
 #[tokio::test]
 async fn r4_a4_a_chunked_body_is_413_as_soon_as_it_passes_the_limit() {
     let receiver = Receiver::start(Setup { max_request_size: 10_000, ..Setup::default() }).await;
@@ -192,6 +201,7 @@ async fn r4_a4_a_chunked_body_is_413_as_soon_as_it_passes_the_limit() {
     receiver.finish().await;
 }
 
+// R4, OTLP-H4, JSON-12, A5.
 #[tokio::test]
 async fn r4_a5_bombs_are_413_and_nested_or_unknown_encodings_415() {
     let setup = Setup { max_request_size: 1 << 20, max_in_flight: 2 << 20, ..Setup::default() };
@@ -213,6 +223,7 @@ async fn r4_a5_bombs_are_413_and_nested_or_unknown_encodings_415() {
     receiver.finish().await;
 }
 
+// R22, JSON-12, LIB-11, A6.
 #[tokio::test]
 async fn r22_a6_damaged_compression_is_400_and_several_members_are_read() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -240,6 +251,7 @@ async fn r22_a6_damaged_compression_is_400_and_several_members_are_read() {
     receiver.finish().await;
 }
 
+// A5.
 #[tokio::test]
 async fn a5_a_zstd_frame_takes_no_more_memory_than_its_content_however_large_its_window() {
     let receiver = Receiver::start(Setup { max_in_flight: 10_000, ..Setup::default() }).await;
@@ -254,6 +266,7 @@ async fn a5_a_zstd_frame_takes_no_more_memory_than_its_content_however_large_its
     receiver.finish().await;
 }
 
+// OTLP-H10, A7.
 #[tokio::test]
 async fn a7_an_unknown_encoding_is_not_read_as_plain() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -265,6 +278,7 @@ async fn a7_an_unknown_encoding_is_not_read_as_plain() {
     receiver.finish().await;
 }
 
+// R10, OTLP-H6, OTLP-H8, OTLP-H9.
 #[tokio::test]
 async fn r10_what_may_pass_is_503_with_retry_after() {
     let receiver = Receiver::start(Setup::default()).await;

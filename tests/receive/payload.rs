@@ -32,6 +32,7 @@ fn nested(depth: usize) -> Vec<u8> {
     span
 }
 
+// B3.
 #[tokio::test]
 async fn b3_a_request_cut_at_any_byte_is_taken_as_it_is_or_refused_with_400() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -52,6 +53,7 @@ async fn b3_a_request_cut_at_any_byte_is_taken_as_it_is_or_refused_with_400() {
     receiver.finish().await;
 }
 
+// B3.
 #[tokio::test]
 async fn b3_random_bytes_never_get_anything_but_200_or_400() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -71,6 +73,7 @@ async fn b3_random_bytes_never_get_anything_but_200_or_400() {
     receiver.finish().await;
 }
 
+// PB-5, B4, B5.
 #[tokio::test]
 async fn b4_b5_sixty_four_levels_arrive_as_they_were_and_more_cost_the_span() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -86,6 +89,7 @@ async fn b4_b5_sixty_four_levels_arrive_as_they_were_and_more_cost_the_span() {
     receiver.finish().await;
 }
 
+// PB-6, B7.
 #[tokio::test]
 async fn b7_text_that_is_not_utf8_arrives_as_it_was() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -102,6 +106,50 @@ async fn b7_text_that_is_not_utf8_arrives_as_it_was() {
     receiver.finish().await;
 }
 
+// PB-10, B6, B8, B10, B11, B17.
+#[tokio::test]
+async fn b6_b8_b10_b11_b17_odd_spans_arrive_as_they_were() {
+    let receiver = Receiver::start(Setup::default()).await;
+    let field = |number, bytes: &[u8]| {
+        let mut field = Vec::new();
+        put_bytes(&mut field, number, bytes);
+        field
+    };
+    let attribute = |key: &[u8], value: &[u8]| field(9, &[field(1, key), field(2, value)].concat());
+    let int = |number: u64| {
+        let mut value = Vec::new();
+        put_uint(&mut value, 3, number);
+        value
+    };
+    let double = |number: f64| [&[0x21][..], &number.to_le_bytes()].concat();
+    let mut kinds = Vec::new();
+    put_uint(&mut kinds, 6, 99);
+    put_uint(&mut kinds, 6, u64::MAX);
+    let mut newer = field(9, &[field(1, b"k"), vec![0x18, 1], field(4, b"of the future")].concat());
+    put_uint(&mut newer, 30, 1);
+    for (odd, what) in [
+        ((0..10_000).flat_map(|_| attribute(b"k", b"")).collect(), "10,000 attributes, all of one key"),
+        (attribute(b"k", &field(1, &vec![b'v'; 500_000])), "a value of half a megabyte"),
+        (attribute(&vec![b'k'; 500_000], b""), "a key of half a megabyte"),
+        (attribute(b"", b""), "an empty key"),
+        (field(5, "a\0b\r\n\u{1b}[31m\u{202e}c".as_bytes()), "control characters in its name"),
+        (attribute(b"k", &[int(1), field(1, b"two")].concat()), "two variants in one value"),
+        (attribute(b"k", &field(7, &[0, 0xff])), "bytes"),
+        (attribute(b"k", &double(f64::NAN)), "no number"),
+        (attribute(b"k", &double(-0.0)), "a negative zero"),
+        (attribute(b"k", &int(1 << 63)), "the least integer"),
+        (kinds, "kinds that nobody knows"),
+        (newer, "fields of a newer protocol"),
+    ] {
+        let odd = [span(1), odd].concat();
+        for taken in both_ways(&receiver, &request(std::slice::from_ref(&odd))).await {
+            assert!(taken == [&odd[..]], "{what}");
+        }
+    }
+    receiver.finish().await;
+}
+
+// PB-7, B9.
 #[tokio::test]
 async fn b9_unknown_fields_arrive_as_they_were_and_a_wrong_wire_type_is_400() {
     let receiver = Receiver::start(Setup::default()).await;
@@ -123,6 +171,7 @@ async fn b9_unknown_fields_arrive_as_they_were_and_a_wrong_wire_type_is_400() {
     receiver.finish().await;
 }
 
+// B12.
 #[tokio::test]
 async fn b12_many_resources_and_many_spans_are_taken_whole() {
     let setup = Setup { max_request_size: 64 << 20, max_in_flight: 128 << 20, ..Setup::default() };
@@ -138,6 +187,7 @@ async fn b12_many_resources_and_many_spans_are_taken_whole() {
     receiver.finish().await;
 }
 
+// JSON-8.
 #[tokio::test]
 async fn c2_json_spans_with_bad_ids_are_refused_alone() {
     let receiver = Receiver::start(Setup::default()).await;

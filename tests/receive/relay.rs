@@ -115,6 +115,7 @@ fn relay_to(port: u16, signals: Passthrough) -> Box<dyn FnOnce(Arc<Metrics>) -> 
     })
 }
 
+// R21, OTLP-G14, B16.
 #[tokio::test]
 async fn b16_other_signals_reach_the_destination_and_its_answer_the_sender() {
     let answer = Body((&b"\x0a\x02\x08\x05"[..]).into());
@@ -182,6 +183,7 @@ async fn an_absent_destination_is_unavailable() {
     receiver.finish().await;
 }
 
+// R21, OTLP-G14.
 #[tokio::test]
 async fn what_cannot_be_relayed_is_refused() {
     let signals = Passthrough { metrics: true, logs: false, profiles: true };

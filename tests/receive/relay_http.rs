@@ -80,6 +80,7 @@ impl Relayed {
     }
 }
 
+// R21.
 #[tokio::test]
 async fn every_signal_is_posted_to_its_path_and_json_too() {
     let relayed = Relayed::start(200, &[("content-type", PROTOBUF)], b"\x0a\x00", Compression::None).await;

@@ -116,6 +116,7 @@ async fn shake_hands(
     TlsConnector::from(Arc::new(config)).connect(ServerName::from(address.ip()), stream).await
 }
 
+// R25.
 #[tokio::test]
 async fn r25_both_ports_speak_tls_to_whoever_trusts_them() {
     let secure = Secure::start(None, Patience::default()).await;
@@ -163,6 +164,7 @@ async fn a_refusal_that_comes_before_the_whole_request_is_read_by_its_sender() {
     secure.end().await;
 }
 
+// G1.
 #[tokio::test]
 async fn g1_what_is_no_tls_is_closed_and_costs_nobody_else_anything() {
     let secure = Secure::start(None, Patience::default()).await;
@@ -185,6 +187,7 @@ async fn g1_what_is_no_tls_is_closed_and_costs_nobody_else_anything() {
     secure.end().await;
 }
 
+// G2.
 #[tokio::test]
 async fn g2_only_clients_of_the_configured_authority_get_in() {
     let clients = Authority::new();
@@ -207,6 +210,7 @@ async fn g2_only_clients_of_the_configured_authority_get_in() {
     secure.end().await;
 }
 
+// R25, G3.
 #[tokio::test]
 async fn g3_new_certificates_are_for_new_connections_and_old_ones_go_on() {
     let secure = Secure::start(None, Patience::default()).await;

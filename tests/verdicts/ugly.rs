@@ -161,6 +161,7 @@ fn spans_in_a_circle_are_left_out() {
     assert_eq!(compared(FAST, only).0["verdict"], "inconclusive");
 }
 
+// R13.
 #[test]
 fn spans_that_came_twice_count_once() {
     let numbered: Vec<String> =

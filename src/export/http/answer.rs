@@ -112,6 +112,7 @@ mod tests {
         answer(503, &[("retry-after", retry_after)], b"").retry_after
     }
 
+    // C2, F5.
     #[test]
     fn retry_after_is_seconds_or_a_date_and_at_most_five_minutes() {
         assert_eq!(answer(503, &[], b"").retry_after, None);

@@ -59,6 +59,7 @@ fn low_and_high() -> (u32, u32) {
     ((1..99).find(|trace| !is_high(trace)).expect("many"), (1..99).find(is_high).expect("many"))
 }
 
+// R15.
 #[test]
 fn slow_traces_errors_and_learning_ones_leave_as_they_came_whatever_their_tracestate_says() {
     let incoming = ["a=1,ot=th:junk;rv:00000000000000", "ot=th:fffffffffffff"];
@@ -73,6 +74,7 @@ fn slow_traces_errors_and_learning_ones_leave_as_they_came_whatever_their_traces
     assert_eq!(case.healthy_with(1, &incoming).expect("kept"), incoming, "learning");
 }
 
+// R15.
 #[test]
 fn a_healthy_sample_is_decided_by_its_randomness_and_stamped_on_every_span() {
     let (low, high) = low_and_high();
@@ -90,6 +92,7 @@ fn the_roots_randomness_stands_for_that_of_the_trace_id() {
     assert_eq!(case.healthy_with(high, &["ot=rv:00000000000001", "ot=rv:ffffffffffffff"]), None);
 }
 
+// R15.
 #[test]
 fn of_different_thresholds_the_highest_is_stamped_on_every_span() {
     let mut case = case(|_| {});
@@ -132,6 +135,7 @@ fn whether_a_trace_is_slow_or_an_error_does_not_depend_on_its_randomness() {
     }
 }
 
+// R15.
 #[test]
 fn a_threshold_that_cannot_be_believed_is_erased_counted_and_ours_decides() {
     let mut case = case(|_| {});
@@ -202,6 +206,7 @@ fn a_dry_run_erases_nothing() {
     assert_eq!(case.counted("laggard_erased_thresholds_total"), 0);
 }
 
+// R15.
 #[test]
 fn adjusted_counts_of_what_leaves_add_up_to_what_came() {
     let mut case = case(|config| config.sample.healthy = 0.1);
