@@ -18,6 +18,7 @@ mod memo;
 mod pairing;
 mod phase;
 pub mod record;
+mod rivals;
 pub mod shape;
 mod skew;
 mod streams;

@@ -89,6 +89,11 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, reason: Reason) -> String {
             )
         }
         Reason::UnknownService => format!("the spans that grew carry no service.name: {totals}"),
+        Reason::Tie if let Some((one, other)) = at_once(evidence) => {
+            format!(
+                "{one} and {other} ran at once and took as much longer: neither alone explains it: {totals}"
+            )
+        }
         Reason::Tie => {
             let mut both = [(name(first), added(first)), (name(second), added(second))];
             both.sort();
@@ -109,6 +114,14 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, reason: Reason) -> String {
             }
         },
     })
+}
+
+/// The two that ran at once and explain it equally, in the order of their names.
+fn at_once(evidence: &Evidence<'_>) -> Option<(String, String)> {
+    let top = evidence.findings.services.first()?;
+    let mut both = [quote(&top.name), quote(evidence.rival(top)?)];
+    both.sort();
+    Some(both.into())
 }
 
 /// How far from slower it is, where no service is looked for.

@@ -107,6 +107,9 @@ impl<'a> Evidence<'a> {
         if margin < LEAST_MARGIN {
             return Judgement::Abstain(self.or_skew(Reason::Tie));
         }
+        if self.rival(top).is_some() {
+            return Judgement::Abstain(Reason::Tie);
+        }
         // The share is of what is above normal. Of the time added in all, which `root_cause.share` states, much can be
         // ordinary; but where nobody knows yet what is normal, that must bear the name out too.
         let stated = ratio(self.added_by(top), self.added());
