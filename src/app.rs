@@ -224,14 +224,14 @@ impl App {
             for decider in deciders {
                 join(decider).await;
             }
-            deciding.decide_rest();
+            deciding.decide_rest().await;
             stop_exporting.give();
             join(exporter).await;
         });
         if drained.await.is_err() {
             // A sender that never ends its request, or a destination that is away: what is held is still decided,
             // so that it is counted for what it was.
-            deciding.decide_rest();
+            deciding.decide_rest_at_once();
         }
         stop_saving.give();
         if let Some(saver) = saver {

@@ -204,16 +204,20 @@ impl Pipeline {
 
     /// Decides every held trace, due or not: the process, or the recording, is ending.
     pub fn decide_all(&self, now: Nanos, deliver: Deliver<'_>) {
+        while self.decide_some(now, deliver) {}
+    }
+
+    /// Decides some of all that is held; returns whether there was any.
+    pub fn decide_some(&self, now: Nanos, deliver: Deliver<'_>) -> bool {
         let mut due = DueTraces::default();
         for shard in 0..self.assembler.shards() {
-            loop {
-                self.assembler.early(shard, Trigger::Shutdown, LOT, &mut due);
-                if due.traces.is_empty() {
-                    break;
-                }
+            self.assembler.early(shard, Trigger::Shutdown, LOT, &mut due);
+            if !due.traces.is_empty() {
                 self.settle(now, &due, deliver);
+                return true;
             }
         }
+        false
     }
 
     /// Does what has to be done now and then, and publishes what is held and used.

@@ -191,6 +191,26 @@ async fn ending_decides_and_sends_what_is_held() {
     assert_eq!(bodies(&all(&received), &slow).len(), 5);
 }
 
+/// It was decided at once, and what the queue had no room for was lost beside a destination that took everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn ending_sends_what_is_held_though_the_queue_is_smaller() {
+    let mut sidecar = Sidecar::start(|config| {
+        config.assemble.decision_wait_after_root_received = Duration::from_secs(30);
+    })
+    .await;
+    // Of 64 MiB the queue has a fifth.
+    for number in 0..24 {
+        let trace = TraceBuilder::inference(number, SLOW);
+        let trace =
+            trace.with(|span| span.attributes.push(support::spans::text("body", &"x".repeat(900_000))));
+        sidecar.send_trace(&trace).await;
+    }
+    let accepted = sidecar.scrape().await.value("laggard_held_spans");
+    let (ended, received) = sidecar.stop().await;
+    assert_eq!(ended, Ended::default());
+    assert_eq!(support::spans::arrived(&all(&received)).len() as u64, accepted);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_leave_in_time_is_counted_as_lost() {
     let backend = Backend::start(|_| Answer::Never).await;

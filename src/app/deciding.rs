@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use super::Clock;
 use crate::assemble::DueTraces;
 use crate::export::{Chunk, Queue};
@@ -17,6 +19,9 @@ use crate::receive::Refused;
 
 /// How often traces are looked at that are due: a decision may be behind by this much.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Between two looks whether there is room.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Nanoseconds of lateness from which on receivers help.
 const BEHIND: Nanos = 300_000_000;
@@ -109,8 +114,18 @@ impl Deciding {
         self.pipeline.decide_lot_in(shard, self.clock.now(), lot, &mut |outgoing| self.push(&outgoing))
     }
 
-    /// Decides all that is held.
-    pub(super) fn decide_rest(&self) {
+    /// Decides all that is held, as fast as the queue gets room for it: of what is held and kept, more than it has room
+    /// for would be lost though the destination takes it.
+    pub(super) async fn decide_rest(&self) {
+        while self.pipeline.decide_some(self.clock.now(), &mut |outgoing| self.push(&outgoing)) {
+            while !self.queue.is_roomy() {
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Decides all that is held, whether there is room for it or not.
+    pub(super) fn decide_rest_at_once(&self) {
         self.pipeline.decide_all(self.clock.now(), &mut |outgoing| self.push(&outgoing));
     }
 

@@ -3,15 +3,20 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 
 use super::{App, Clock};
 use crate::config::memory::{self, Budgets};
 use crate::config::{Config, Protocol, Receive, Threshold};
 use crate::export::ChannelError;
 use crate::secrets::FileError;
+
+/// A signal so soon after the first one is the same wish.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Why the sidecar cannot start; one sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +46,7 @@ pub enum StartError {
 }
 
 /// `laggard run`: serves until SIGTERM, SIGINT or SIGHUP (its terminal was closed), then drains; a second signal ends at once with exit code 1.
+/// What comes right behind the first one belongs to it: supervisors signal a process and its group, or SIGTERM and SIGHUP.
 pub async fn run(config: Config) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signal)?;
@@ -79,6 +85,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     };
     let mut serving = std::pin::pin!(app.run(shutdown));
     let mut first = Some(first);
+    let mut told_at = Instant::now();
     let ended = loop {
         tokio::select! {
             ended = &mut serving => break ended,
@@ -87,7 +94,12 @@ pub async fn run(config: Config) -> Result<(), StartError> {
             _ = hangup.recv() => {}
         }
         match first.take() {
-            Some(first) => drop(first.send(())),
+            Some(first) => {
+                told_at = Instant::now();
+                // Nobody listens any more: it is ending already.
+                let _ = first.send(());
+            }
+            None if told_at.elapsed() < SAME_SIGNAL => {}
             None => {
                 tracing::error!("ending at once: a second signal came");
                 std::process::exit(1);

@@ -158,6 +158,11 @@ impl Queue {
         Ok(())
     }
 
+    /// Whether there is room for a lot of decided traces of any class.
+    pub fn is_roomy(&self) -> bool {
+        self.bytes() <= self.size / 4
+    }
+
     /// Spans that are waiting or in flight, without references: `queued` of the identity.
     pub fn spans(&self) -> u64 {
         self.lock().spans
