@@ -54,7 +54,8 @@ impl fmt::Display for Problems {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            // Of a map a key can be any text.
+            write!(f, "{}: ", escaped(&self.key))?;
         }
         f.write_str(&self.rule)?;
         if let Some(got) = &self.got {
@@ -94,18 +95,23 @@ pub(super) fn shown_value(key: &str, value: String) -> String {
 /// Text as it may stand in a message: on one line, and not long.
 pub(super) fn shortened(text: &str) -> String {
     const LONGEST: usize = 80;
-    let mut short = String::new();
-    for character in text.chars().take(LONGEST) {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => escaped(text.get(..end).unwrap_or_default()) + "...",
+        None => escaped(text),
+    }
+}
+
+/// Text without control characters.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
         if character.is_control() {
-            short.extend(character.escape_default());
+            out.extend(character.escape_default());
         } else {
-            short.push(character);
+            out.push(character);
         }
     }
-    if text.chars().nth(LONGEST).is_some() {
-        short.push_str("...");
-    }
-    short
+    out
 }
 
 #[cfg(test)]
@@ -125,6 +131,14 @@ mod tests {
         ] {
             assert_eq!(nearest(given, known), meant, "{given}");
         }
+    }
+
+    /// Found by fuzzing: the name of a header.
+    #[test]
+    fn a_key_stays_on_one_line() {
+        let problem =
+            Problem { key: "export.headers.a\u{1}\nb".to_owned(), ..Problem::of_the_file("must be") };
+        assert_eq!(problem.to_string(), "export.headers.a\\u{1}\\nb: must be");
     }
 
     #[test]
