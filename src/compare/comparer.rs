@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::analysis::Analysis;
 use super::blame::{self, Findings};
 use super::confidence::Grounds;
-use super::judge::{Evidence, Judgement, Slower, ratio};
+use super::judge::{Evidence, Judgement, Slower, Why, ratio};
 use super::traffic::{Look, Traffic};
 use super::{Candidate, Culprit, Outcome, Reason, Reference, Verdict, culprit, explain, phase};
 use crate::assemble::Trace;
@@ -183,9 +183,9 @@ pub(crate) fn verdict_on(
                 let explanation = explain::identified(&evidence, blamed, &culprit);
                 (Outcome::Identified(culprit), explanation)
             }
-            None => abstain(&evidence, Reason::IncompleteTrace),
+            None => abstain(&evidence, Why::Plain(Reason::IncompleteTrace)),
         },
-        Judgement::Abstain(reason) => abstain(&evidence, reason),
+        Judgement::Abstain(why) => abstain(&evidence, why),
     };
     let linked = &references.linked;
     Verdict {
@@ -203,8 +203,8 @@ pub(crate) fn verdict_on(
     }
 }
 
-fn abstain(evidence: &Evidence<'_>, reason: Reason) -> (Outcome, String) {
-    (Outcome::Inconclusive(reason), explain::inconclusive(evidence, reason))
+fn abstain(evidence: &Evidence<'_>, why: Why<'_>) -> (Outcome, String) {
+    (Outcome::Inconclusive(why.reason()), explain::inconclusive(evidence, why))
 }
 
 fn named(evidence: &Evidence<'_>, blamed: &blame::Blamed, grounds: Grounds) -> Option<Culprit> {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::blame::Blamed;
-use super::judge::Evidence;
+use super::judge::{Evidence, Why};
 use super::{Category, Culprit, Reason};
 use crate::baseline::floors;
 
@@ -51,7 +51,7 @@ pub(crate) fn identified(evidence: &Evidence<'_>, blamed: &Blamed, culprit: &Cul
 }
 
 /// Why nobody.
-pub(crate) fn inconclusive(evidence: &Evidence<'_>, reason: Reason) -> String {
+pub(crate) fn inconclusive(evidence: &Evidence<'_>, why: Why<'_>) -> String {
     let linked = &evidence.references.linked;
     let (slow, fast) = (evidence.analysis.ledger.duration, linked.ledger.duration);
     let totals = format!("this trace {}, fast reference {}", time(slow), time(fast));
@@ -59,21 +59,21 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, reason: Reason) -> String {
     let name = |service: Option<&Blamed>| service.map_or("nobody".to_owned(), |service| quote(&service.name));
     let added = |service: Option<&Blamed>| time(service.map_or(0, |service| evidence.added_by(service)));
     let (first, second) = (top.next(), top.next());
-    shorten(match reason {
-        Reason::NotSlower => format!("{}: {totals}", not_slower(evidence)),
-        Reason::AsyncOnly if evidence.is_mostly_open() => {
+    shorten(match why {
+        Why::Plain(Reason::NotSlower) => format!("{}: {totals}", not_slower(evidence)),
+        Why::Open => {
             let open = time(evidence.findings.open.min(evidence.added()));
             format!(
                 "streams or long polls, which last as long as somebody else pleases, took +{open}: {totals}"
             )
         }
-        Reason::AsyncOnly => format!("only work that nobody waited for is slower: {totals}"),
-        Reason::IncompleteTrace if evidence.may_be_answers() => {
+        Why::Plain(Reason::AsyncOnly) => format!("only work that nobody waited for is slower: {totals}"),
+        Why::Unanswered => {
             format!(
                 "calls ended before their answers, so nobody can know how long they were waited for: {totals}"
             )
         }
-        Reason::IncompleteTrace => {
+        Why::Plain(Reason::IncompleteTrace) => {
             let percent = evidence.completeness() * 100.0;
             let missing = if has_untimed(evidence) {
                 "spans that end before they start, or have no credible times, are left out where it matters"
@@ -82,25 +82,28 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, reason: Reason) -> String {
             };
             format!("{missing} ({percent:.0}% are there): {totals}")
         }
-        Reason::ClockSkew => {
+        Why::Plain(Reason::ClockSkew) => {
             let skew = time(evidence.skew());
             format!(
                 "the clocks of its services differ by up to {skew}, too much to tell them apart: {totals}"
             )
         }
-        Reason::UnknownService => format!("the spans that grew carry no service.name: {totals}"),
-        Reason::Tie if let Some((one, other)) = at_once(evidence) => {
+        Why::Plain(Reason::UnknownService) => format!("the spans that grew carry no service.name: {totals}"),
+        Why::AtOnce(other) => {
+            let mut both = [name(first), quote(other)];
+            both.sort();
+            let [one, other] = both;
             format!(
                 "{one} and {other} ran at once and took as much longer: neither alone explains it: {totals}"
             )
         }
-        Reason::Tie => {
+        Why::Plain(Reason::Tie) => {
             let mut both = [(name(first), added(first)), (name(second), added(second))];
             both.sort();
             let [(one, of_one), (other, of_other)] = both;
             format!("{one} (+{of_one}) and {other} (+{of_other}) explain it equally: {totals}")
         }
-        _ => match first {
+        Why::Plain(_) => match first {
             None => format!("{}: {totals}", nobody_grew(evidence)),
             Some(most) if is_mostly_usual(evidence, most) => {
                 format!("{} took +{} more, but {}: {totals}", name(first), added(first), usual(evidence))
@@ -114,14 +117,6 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, reason: Reason) -> String {
             }
         },
     })
-}
-
-/// The two that ran at once and explain it equally, in the order of their names.
-fn at_once(evidence: &Evidence<'_>) -> Option<(String, String)> {
-    let top = evidence.findings.services.first()?;
-    let mut both = [quote(&top.name), quote(evidence.rival(top)?)];
-    both.sort();
-    Some(both.into())
 }
 
 /// How far from slower it is, where no service is looked for.

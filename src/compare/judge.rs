@@ -43,7 +43,32 @@ pub(crate) enum Judgement<'a> {
     /// This one, and what speaks for it.
     Name(&'a Blamed, Grounds),
     /// None.
-    Abstain(Reason),
+    Abstain(Why<'a>),
+}
+
+/// Why nobody is named, with what was found out on the way to that.
+#[derive(Clone, Copy)]
+pub(crate) enum Why<'a> {
+    /// There is no more to it.
+    Plain(Reason),
+    /// `async_only`: streams and long polls took more of the added time than any service.
+    Open,
+    /// `incomplete_trace`: calls ended before their answers.
+    Unanswered,
+    /// `tie`: this service ran at once with the first one, and took as much longer.
+    AtOnce(&'a str),
+}
+
+impl Why<'_> {
+    /// The reason that the verdict states.
+    pub(crate) fn reason(self) -> Reason {
+        match self {
+            Why::Plain(reason) => reason,
+            Why::Open => Reason::AsyncOnly,
+            Why::Unanswered => Reason::IncompleteTrace,
+            Why::AtOnce(_) => Reason::Tie,
+        }
+    }
 }
 
 impl<'a> Evidence<'a> {
@@ -71,27 +96,30 @@ impl<'a> Evidence<'a> {
     pub(crate) fn judge(&self) -> Judgement<'a> {
         if !self.is_slower(self.analysis.ledger.duration, self.references.linked.ledger.duration) {
             let (slow, fast) = (self.analysis.ledger.envelope, self.references.linked.ledger.envelope);
-            let others = self.is_slower(slow, fast);
-            return Judgement::Abstain(if others { Reason::AsyncOnly } else { Reason::NotSlower });
+            return Judgement::Abstain(match self.is_slower(slow, fast) {
+                true if self.is_mostly_open() => Why::Open,
+                true => Why::Plain(Reason::AsyncOnly),
+                false => Why::Plain(Reason::NotSlower),
+            });
         }
         if self.completeness() < LEAST_COMPLETENESS {
-            return Judgement::Abstain(Reason::IncompleteTrace);
+            return Judgement::Abstain(self.incomplete());
         }
         let services = &self.findings.services;
         if self.is_mostly_open() {
-            return Judgement::Abstain(Reason::AsyncOnly);
+            return Judgement::Abstain(Why::Open);
         }
         let Some(top) = services.first().filter(|top| top.score > 0) else {
             return Judgement::Abstain(self.or_skew(Reason::Diffuse));
         };
         if self.rests_on_missing_answer(top) || self.may_be_work_astray(top) {
-            return Judgement::Abstain(Reason::IncompleteTrace);
+            return Judgement::Abstain(self.incomplete());
         }
         if self.may_be_answers() {
-            return Judgement::Abstain(Reason::IncompleteTrace);
+            return Judgement::Abstain(Why::Unanswered);
         }
         if self.may_be_adrift(top) {
-            return Judgement::Abstain(Reason::ClockSkew);
+            return Judgement::Abstain(Why::Plain(Reason::ClockSkew));
         }
         let score = self.score(top);
         let second = services.get(1).map_or(0, |second| self.rank(second));
@@ -102,13 +130,17 @@ impl<'a> Evidence<'a> {
             return Judgement::Abstain(self.or_skew(Reason::Diffuse));
         }
         if !Service::is_known(&top.name) {
-            return Judgement::Abstain(Reason::UnknownService);
+            return Judgement::Abstain(Why::Plain(Reason::UnknownService));
         }
-        if margin < LEAST_MARGIN {
-            return Judgement::Abstain(self.or_skew(Reason::Tie));
+        let is_even = margin < LEAST_MARGIN;
+        if is_even && self.has_skew() {
+            return Judgement::Abstain(Why::Plain(Reason::ClockSkew));
         }
-        if self.rival(top).is_some() {
-            return Judgement::Abstain(Reason::Tie);
+        if let Some(other) = self.rival(top) {
+            return Judgement::Abstain(Why::AtOnce(other));
+        }
+        if is_even {
+            return Judgement::Abstain(Why::Plain(Reason::Tie));
         }
         // The share is of what is above normal. Of the time added in all, which `root_cause.share` states, much can be
         // ordinary; but where nobody knows yet what is normal, that must bear the name out too.
@@ -122,7 +154,7 @@ impl<'a> Evidence<'a> {
     }
 
     /// Whether streams and long polls took more of the added time than any service.
-    pub(crate) fn is_mostly_open(&self) -> bool {
+    fn is_mostly_open(&self) -> bool {
         let open = self.findings.open.min(self.added());
         open > self.findings.services.first().map_or(0, |top| self.score(top))
     }
@@ -161,7 +193,7 @@ impl<'a> Evidence<'a> {
 
     /// What looks like the top service's own time may be time that it waited for answers, which went on for as much
     /// longer after its client spans had ended without a failure, and did not in the linked reference.
-    pub(crate) fn may_be_answers(&self) -> bool {
+    fn may_be_answers(&self) -> bool {
         let Some(top) = self.findings.services.first().filter(|top| top.category == Category::OwnTime) else {
             return false;
         };
@@ -212,8 +244,12 @@ impl<'a> Evidence<'a> {
         tree.skew > SKEW_LIMIT || tree.skew > self.analysis.ledger.duration / SKEW_SHARE
     }
 
-    fn or_skew(&self, reason: Reason) -> Reason {
-        if self.has_skew() { Reason::ClockSkew } else { reason }
+    fn or_skew(&self, reason: Reason) -> Why<'a> {
+        Why::Plain(if self.has_skew() { Reason::ClockSkew } else { reason })
+    }
+
+    fn incomplete(&self) -> Why<'a> {
+        if self.may_be_answers() { Why::Unanswered } else { Why::Plain(Reason::IncompleteTrace) }
     }
 }
 

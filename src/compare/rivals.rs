@@ -27,9 +27,9 @@ struct Beside {
     services: Vec<u32>,
 }
 
-impl Evidence<'_> {
+impl<'a> Evidence<'a> {
     /// The name of the service that grew most in a branch that explains the added time as well as `top` does.
-    pub(crate) fn rival(&self, top: &Blamed) -> Option<&str> {
+    pub(crate) fn rival(&self, top: &Blamed) -> Option<&'a str> {
         // More calls, other calls, and a peer or a silence that several may wait for are seen for what they are.
         if !matches!(top.category, Category::OwnTime | Category::NetworkQueue | Category::Saturation) {
             return None;
@@ -99,12 +99,13 @@ impl Evidence<'_> {
         parts: &HashMap<(u32, u64), Part>,
         on_path: &HashMap<u32, u64>,
         score: u64,
-    ) -> Option<&str> {
+    ) -> Option<&'a str> {
+        let tree = &self.analysis.tree;
         // For each branch, how much it grew in all, and the part that grew most.
         let mut grown: HashMap<u32, (u64, u64, &str)> = HashMap::new();
         for ((branch, _), part) in parts {
             let by = part.alone.saturating_sub(part.normal);
-            let name = self.analysis.tree.services[part.service].name.as_str();
+            let name = tree.services[part.service].name.as_str();
             let (sum, most, who) = grown.entry(*branch).or_insert((0, 0, name));
             *sum = sum.saturating_add(by);
             (*most, *who) = (*most, *who).max((by, name));
