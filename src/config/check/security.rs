@@ -5,23 +5,37 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::ServerName;
 
 use super::Findings;
-use crate::config::Config;
 use crate::config::destination::Destination;
+use crate::config::{Config, ExporterTls, ReceiverTls};
+
+/// A file, under its key; an empty path where none is given.
+type Keyed<'a> = (&'static str, &'a PathBuf);
+
+fn receiver_files(tls: &ReceiverTls) -> [Keyed<'_>; 3] {
+    [
+        ("receive.tls.cert_file", &tls.cert_file),
+        ("receive.tls.key_file", &tls.key_file),
+        ("receive.tls.client_ca_file", &tls.client_ca_file),
+    ]
+}
+
+fn exporter_files(tls: &ExporterTls) -> [Keyed<'_>; 3] {
+    [
+        ("export.tls.ca_file", &tls.ca_file),
+        ("export.tls.cert_file", &tls.cert_file),
+        ("export.tls.key_file", &tls.key_file),
+    ]
+}
 
 impl Config {
     /// The files of certificates, keys and tokens that are given, with their keys: `run` needs them to start.
     pub fn secret_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let (receive, export) = (&self.receive, &self.export.tls);
-        let files = [
-            ("receive.tls.cert_file", &receive.tls.cert_file),
-            ("receive.tls.key_file", &receive.tls.key_file),
-            ("receive.tls.client_ca_file", &receive.tls.client_ca_file),
-            ("receive.auth.bearer_token_file", &receive.auth.bearer_token_file),
-            ("export.tls.ca_file", &export.ca_file),
-            ("export.tls.cert_file", &export.cert_file),
-            ("export.tls.key_file", &export.key_file),
-        ];
-        files.into_iter().map(|(key, path)| (key, path.as_path())).filter(|(_, path)| is_given(path))
+        let tokens = ("receive.auth.bearer_token_file", &self.receive.auth.bearer_token_file);
+        let files = receiver_files(&self.receive.tls)
+            .into_iter()
+            .chain([tokens])
+            .chain(exporter_files(&self.export.tls));
+        files.map(|(key, path)| (key, path.as_path())).filter(|(_, path)| is_given(path))
     }
 }
 
@@ -36,21 +50,15 @@ impl Findings {
     }
 
     pub(super) fn receiver_tls(&mut self, config: &Config) {
-        let tls = &config.receive.tls;
-        let (cert, key) =
-            (("receive.tls.cert_file", &tls.cert_file), ("receive.tls.key_file", &tls.key_file));
+        let [cert, key, client_ca] = receiver_files(&config.receive.tls);
         self.needs(cert, key);
         self.needs(key, cert);
-        self.needs(("receive.tls.client_ca_file", &tls.client_ca_file), cert);
+        self.needs(client_ca, cert);
     }
 
     pub(super) fn exporter_tls(&mut self, config: &Config) {
         let tls = &config.export.tls;
-        let files = [
-            ("export.tls.ca_file", &tls.ca_file),
-            ("export.tls.cert_file", &tls.cert_file),
-            ("export.tls.key_file", &tls.key_file),
-        ];
+        let files = exporter_files(tls);
         let Some(destination) = Destination::parse(&config.export.endpoint, config.export.protocol) else {
             return;
         };
@@ -77,7 +85,7 @@ impl Findings {
     }
 
     /// `file` needs `other`.
-    fn needs(&mut self, file: (&'static str, &PathBuf), other: (&'static str, &PathBuf)) {
+    fn needs(&mut self, file: Keyed<'_>, other: Keyed<'_>) {
         let holds = !is_given(file.1) || is_given(other.1);
         let rule = format!("needs {} beside it", other.0);
         self.rule_with(holds, file.0, &[other.0], rule, file.1.display());
