@@ -19,7 +19,7 @@ import urllib.error
 import collectors
 from kubelet import Failed, Kubelet
 from network import Network
-from senders import OverGrpc, OverHttp, Sender
+from senders import OverGrpc, OverHttp, Sender, stop
 
 # After senders, which puts it on the path.
 import rendering
@@ -112,12 +112,7 @@ def roll(kubelet, front, ports, folder, rollouts, laggard):
         ends.append(kubelet.stop(accounts[-1].look))
         starts.append(kubelet.start())
     time.sleep(1)
-    for sender in senders:
-        sender.stopping.set()
-    for sender in senders:
-        sender.join(70)
-        if sender.failure or sender.is_alive():
-            raise Failed(f"a sender over {sender.way.name}: {sender.failure or 'hangs'}")
+    stop(senders)
     # At its own end a Collector drops what it is still trying to send, so that it ends when all has gone. Its connection tries again
     # at growing intervals.
     wanted = set(senders[-1].acknowledged)

@@ -14,7 +14,7 @@ import time
 import collectors
 from kubelet import Failed, Kubelet
 from network import Network
-from senders import OverGrpc, OverHttp, Sender
+from senders import OverGrpc, OverHttp, Sender, stop
 
 # After senders, which puts it on the path.
 import rendering
@@ -66,12 +66,7 @@ class System:
         for sender in senders:
             sender.start()
         time.sleep(SECONDS)
-        for sender in senders:
-            sender.stopping.set()
-        for sender in senders:
-            sender.join(70)
-            if sender.failure or sender.is_alive():
-                raise Failed(f"a sender over {sender.way.name}: {sender.failure or 'hangs'}")
+        stop(senders)
         return [span for sender in senders for span in sender.acknowledged]
 
     def stop(self):

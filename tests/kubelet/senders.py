@@ -149,3 +149,12 @@ class Sender(threading.Thread):
             self.refusals[why_not] += 1
         return not why_not
 
+
+def stop(senders):
+    """Ends them; raises Failed where one has not got its last request through."""
+    for sender in senders:
+        sender.stopping.set()
+    for sender in senders:
+        sender.join(70)
+        if sender.failure or sender.is_alive():
+            raise Failed(f"a sender over {sender.way.name}: {sender.failure or 'hangs'}")
