@@ -12,6 +12,7 @@ mod dependency;
 mod edges;
 pub(crate) mod explain;
 mod failures;
+mod hidden;
 pub(crate) mod judge;
 pub(crate) mod ledger;
 mod memo;

@@ -49,14 +49,15 @@ pub fn run(args: &CompareArgs, look: Look, out: &mut dyn Write, err: &mut dyn Wr
         let path = args.fast.display();
         return Err(Failure::Input(format!("{path}: holds only the slow trace, {}", slow.trace.id())));
     }
+    let is_cut = of_slow.is_some();
     let mut warnings: Vec<String> = [of_fast, of_slow].into_iter().flatten().collect();
-    let comparison = compare(&config, fast, &slow, &mut warnings)?;
+    let comparison = compare(&config, fast, &slow, is_cut, &mut warnings)?;
     for warning in &warnings {
         writeln!(err, "laggard: {warning}")?;
     }
     let report = Report { slow: &slow, comparison: &comparison };
     match args.format {
-        Format::Json => report.write_json(out)?,
+        Format::Json => report.write_json(&warnings, out)?,
         Format::Html => page::write(&report, &warnings, out)?,
         Format::Text => report.write_text(look, out)?,
     }
@@ -99,10 +100,12 @@ struct Comparison {
     fast_id: TraceId,
 }
 
+/// `is_cut` where spans of the file that SLOW is from cannot be read.
 fn compare(
     config: &Config,
     fast: Vec<Found>,
     slow: &Found,
+    is_cut: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Comparison, Failure> {
     let analysis = Analysis::of(&slow.trace, slow.entry).ok_or_else(|| no_times(slow))?;
@@ -110,6 +113,7 @@ fn compare(
     let is_same_route = fast.iter().any(|found| found.route == slow.route);
     let shared = slow.services();
     let is_related = fast.iter().any(|found| found.services().iter().any(|name| shared.contains(name)));
+    let fast_has_root = fast.iter().any(|found| found.has_root);
     let fast: Vec<Found> =
         fast.into_iter().filter(|found| !is_same_route || found.route == slow.route).collect();
     if fast.iter().any(Found::has_error) {
@@ -133,12 +137,14 @@ fn compare(
     } else if !slow.has_root {
         // Without its root, nobody can know of which route it is.
         abstain(Reason::IncompleteTrace, "SLOW has no root span".to_owned());
+    } else if !is_same_route && !fast_has_root {
+        abstain(Reason::IncompleteTrace, "FAST has no root span".to_owned());
     } else if !is_same_route {
         let slow = &slow.route_name;
         abstain(Reason::BaselineMismatch, format!("SLOW is a trace of {slow}, FAST of {routes}"));
     } else if references.likeness < LEAST_LIKENESS {
-        let sentence = "SLOW calls other services than FAST does, so their times cannot be compared";
-        abstain(Reason::BaselineMismatch, sentence.to_owned());
+        let (reason, sentence) = unlike(&analysis, &references.linked, is_cut);
+        abstain(reason, sentence);
     } else if slow.trace.len() > config.compare.max_spans {
         let most = config.compare.max_spans;
         abstain(Reason::LimitExceeded, format!("SLOW has {} spans, more than {most}", slow.trace.len()));
@@ -149,6 +155,27 @@ fn compare(
     }
     let fast_id = references.linked.trace.id();
     Ok(Comparison { verdict, findings, fast: references.linked, fast_id })
+}
+
+/// Why traces that call different services cannot be compared: one of them may be what is left of a trace.
+fn unlike(slow: &Analysis<'_>, fast: &Linked, is_cut: bool) -> (Reason, String) {
+    if let Some(torn) = explain::torn(&slow.tree) {
+        return (Reason::IncompleteTrace, format!("of SLOW, {torn}"));
+    }
+    if is_cut {
+        let sentence = "spans of SLOW cannot be read, and what is left calls other services than FAST does";
+        return (Reason::IncompleteTrace, sentence.to_owned());
+    }
+    if fast.ledger.broken > 0 {
+        let sentence = "FAST lacks spans, and what is left of it calls other services than SLOW does";
+        return (Reason::IncompleteTrace, sentence.to_owned());
+    }
+    let calls = if slow.shape.is_empty() {
+        "SLOW calls none of the services that FAST calls"
+    } else {
+        "SLOW calls other services than FAST does"
+    };
+    (Reason::BaselineMismatch, format!("{calls}, so their times cannot be compared"))
 }
 
 /// What SLOW is compared with: the traces most like it in shape, and of these the one nearest their median.

@@ -1,10 +1,17 @@
 //! `laggard compare`, seen from outside: formats, answers, and what it says when there is none.
 
+#[path = "support/otlp_json.rs"]
+mod otlp_json;
+#[path = "compare/page.rs"]
+mod page;
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use otlp_json::{Origin, resource_spans};
+use page::page;
 use serde_json::{Value, json};
 
 const EPOCH: u64 = 1_700_000_000_000_000_000;
@@ -25,32 +32,21 @@ impl Files {
 
 /// The running example: pre-processor works `own` milliseconds.
 fn trace(number: u64, own: u64) -> Value {
-    let spans = [
-        ("web-server", "0000000000000001", "", "inference-span", 2, 0, own + 432),
-        ("web-server", "0000000000000002", "0000000000000001", "POST", 3, 5, own + 428),
-        ("pre-processor", "0000000000000003", "0000000000000002", "preprocess-request", 2, 6, own + 427),
-        ("pre-processor", "0000000000000004", "0000000000000003", "POST", 3, own, own + 425),
-        (
-            "inference-server",
-            "0000000000000005",
-            "0000000000000004",
-            "inference-service-post",
-            2,
-            own + 1,
-            own + 424,
-        ),
+    let origin = Origin { trace: number, epoch: EPOCH };
+    let web = [
+        origin.span((1, 0), "inference-span", 2, (0, own + 432)),
+        origin.span((2, 1), "POST", 3, (5, own + 428)),
     ];
-    let resource_spans = spans.map(|(service, id, parent, name, kind, start, end)| {
-        json!({
-            "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]},
-            "scopeSpans": [{"spans": [{
-                "traceId": format!("{number:032x}"), "spanId": id, "parentSpanId": parent, "name": name, "kind": kind,
-                "startTimeUnixNano": (EPOCH + start * 1_000_000).to_string(),
-                "endTimeUnixNano": (EPOCH + end * 1_000_000).to_string(),
-            }]}],
-        })
-    });
-    json!({ "resourceSpans": resource_spans })
+    let pre = [
+        origin.span((3, 2), "preprocess-request", 2, (6, own + 427)),
+        origin.span((4, 3), "POST", 3, (own, own + 425)),
+    ];
+    let inference = [origin.span((5, 4), "inference-service-post", 2, (own + 1, own + 424))];
+    json!({ "resourceSpans": [
+        resource_spans("web-server", &web),
+        resource_spans("pre-processor", &pre),
+        resource_spans("inference-server", &inference),
+    ] })
 }
 
 fn laggard(args: &[&dyn AsRef<std::ffi::OsStr>]) -> Output {
@@ -112,7 +108,7 @@ fn text_has_the_sentence_the_table_and_both_waterfalls() {
         "pre-processor +775 ms of +775 ms (100.0%): 38.0 ms -> 813 ms, mostly own time in\n\"preprocess-request\"; this trace 1247 ms",
         "service            fast ms   slow ms   added ms    share\n",
         "pre-processor       38.000   813.000   +775.000   100.0%\n",
-        "inference-server   425.000   425.000     +0.000     0.0%\n",
+        "inference-server   425.000   425.000      0.000     0.0%\n",
         "<-- culprit",
         "\nfast\n",
         "\nslow\n",
@@ -255,6 +251,9 @@ fn spans_that_cannot_be_read_are_said() {
         0,
         &["slow.json: 1 span cannot be read and left out: Zipkin span none"],
     );
+    let warnings = compare(&example("fast.zipkin.json"), &slow)["warnings"].to_string();
+    assert!(warnings.contains("slow.json: 1 span cannot be read and left out"), "{warnings}");
+    assert_eq!(compare(&example("fast.zipkin.json"), &example("slow.zipkin.json"))["warnings"], Value::Null);
 }
 
 #[test]
@@ -291,6 +290,19 @@ fn what_cannot_be_compared_is_said_in_a_sentence_and_gives_no_verdict() {
         "stranger.json",
         renamed("web-server", "a").replace("pre-processor", "b").replace("inference-server", "c"),
     );
+    let without = |name: &str, mut trace: Value, (service, span): (usize, usize)| {
+        trace["resourceSpans"][service]["scopeSpans"][0]["spans"]
+            .as_array_mut()
+            .expect("a list")
+            .remove(span);
+        files.write(name, trace.to_string())
+    };
+    let mut entry = trace(3, 815);
+    entry["resourceSpans"].as_array_mut().expect("a list").truncate(1);
+    let entry_only = files.write("entry.json", entry.to_string());
+    let torn = without("torn.json", trace(3, 815), (0, 1));
+    let torn_fast = without("torn-fast.json", trace(3, 40), (0, 1));
+    let rootless = without("rootless.json", trace(3, 40), (0, 0));
     for (fast, slow, reason, sentence) in [
         (
             &fast,
@@ -299,6 +311,26 @@ fn what_cannot_be_compared_is_said_in_a_sentence_and_gives_no_verdict() {
             "SLOW is a trace of web-server GET /health, FAST of web-server inference-span",
         ),
         (&fast, &stranger, "baseline_mismatch", "FAST and SLOW have no service in common"),
+        (
+            &fast,
+            &entry_only,
+            "baseline_mismatch",
+            "SLOW calls none of the services that FAST calls, so their times cannot be compared",
+        ),
+        (
+            &fast,
+            &torn,
+            "incomplete_trace",
+            "of SLOW, 3 of 4 spans are not below the entry span or have no credible times, and what is left calls other \
+             services than fast traces do",
+        ),
+        (
+            &torn_fast,
+            &slow,
+            "incomplete_trace",
+            "FAST lacks spans, and what is left of it calls other services than SLOW does",
+        ),
+        (&rootless, &slow, "incomplete_trace", "FAST has no root span"),
         (
             &slow,
             &fast,
@@ -333,24 +365,12 @@ fn a_trace_that_is_hardly_slower_has_no_culprit() {
 
 /// A call of `web` to `db`, made so many times, 20 ms each.
 fn calls(number: u64, count: u64) -> Value {
-    let at = |ms: u64| (EPOCH + ms * 1_000_000).to_string();
-    let part = |service: &str, spans: Vec<Value>| {
-        json!({
-            "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]},
-            "scopeSpans": [{"spans": spans}],
-        })
-    };
-    let span = |id: u64, parent: u64, name: &str, kind: u64, start: u64, end: u64| {
-        let parent = if parent == 0 { String::new() } else { format!("{parent:016x}") };
-        json!({
-            "traceId": format!("{number:032x}"), "spanId": format!("{id:016x}"), "parentSpanId": parent, "name": name,
-            "kind": kind, "startTimeUnixNano": at(start), "endTimeUnixNano": at(end),
-        })
-    };
-    let mut web = vec![span(1, 0, "GET /", 2, 0, 20 * count + 10)];
-    web.extend((0..count).map(|n| span(10 + n, 1, "GET", 3, 5 + 20 * n, 25 + 20 * n)));
-    let stock = (0..count).map(|n| span(1000 + n, 10 + n, "GET /item", 2, 6 + 20 * n, 24 + 20 * n));
-    json!({ "resourceSpans": [part("web", web), part("stock", stock.collect())] })
+    let origin = Origin { trace: number, epoch: EPOCH };
+    let mut web = vec![origin.span((1, 0), "GET /", 2, (0, 20 * count + 10))];
+    web.extend((0..count).map(|n| origin.span((10 + n, 1), "GET", 3, (5 + 20 * n, 25 + 20 * n))));
+    let answer = |n: u64| origin.span((1000 + n, 10 + n), "GET /item", 2, (6 + 20 * n, 24 + 20 * n));
+    let stock: Vec<Value> = (0..count).map(answer).collect();
+    json!({ "resourceSpans": [resource_spans("web", &web), resource_spans("stock", &stock)] })
 }
 
 #[test]
@@ -366,7 +386,7 @@ fn time_of_more_calls_is_marked_in_the_table_as_that_of_who_made_them() {
     let expected = "\
 service   fast ms   slow ms   added ms    share
 web        10.000   410.000   +400.000   100.0% *
-stock      20.000    20.000     +0.000     0.0% *
+stock      20.000    20.000      0.000     0.0% *
 * 400.000 ms of calls count for web, which is to blame for them, not for who made or answered them
 ";
     assert!(text.contains(expected), "{text}");
@@ -409,76 +429,4 @@ fn unreadable_input_ends_with_65_and_one_sentence() {
     check(&[&fast, &files.write("cut.gz", b"\x1f\x8b\x08\x00cut")], 65, &["cut.gz cannot be read: "]);
     check(&[&fast, &files.0.path().join("absent")], 65, &["absent cannot be read: No such file"]);
     check(&[&fast, &fast], 65, &["holds only the slow trace"]);
-}
-
-fn page(fast: &Path, slow: &Path) -> String {
-    let output = laggard(&[&fast, &slow, &"--format", &"html"]);
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
-}
-
-#[test]
-fn the_page_has_the_verdict_the_table_and_both_traces_and_loads_nothing() {
-    let page = page(&example("fast.jaeger.json"), &example("slow.zipkin.json"));
-    for part in [
-        "<h1><strong><bdi>pre-processor</bdi></strong> made it slow</h1>",
-        "<b>476 ms</b></span> <code>4bf92f3577b34da6a3ce929d0e0e4736</code>",
-        "<b>1207 ms</b></span> <code>9c1e5f7a2d8b4036b1f0c3a49e7d6251</code>",
-        "<th scope=\"row\"><bdi>pre-processor</bdi></th><td>45.850</td><td>775.229</td><td>+729.379</td>",
-        "<span>467 ms to 1198 ms</span> <b>+731 ms</b>",
-        "<b class=\"badge\">culprit</b>",
-        "<th scope=\"row\">Own time</th><td>45.9 ms</td><td>775 ms</td>",
-        "<td>12.4 ms File saved<br>15.1 ms Starting inference<br>419 ms Inference completed</td>",
-        "default-src 'none'",
-        "prefers-color-scheme: dark",
-    ] {
-        assert!(page.contains(part), "{part} is not in:\n{page}");
-    }
-    assert_eq!(page.matches("<li class=\"culprit\"").count(), 1);
-    assert_eq!(page.matches("<li class=\"").count(), 3, "a call that both have is one line");
-    for forbidden in ["http://", "https://", "<script", "src=", "@import", "url("] {
-        assert!(!page.contains(forbidden), "{forbidden} is in the page");
-    }
-}
-
-#[test]
-fn whatever_a_span_is_called_the_page_holds_no_markup_of_it() {
-    let files = Files::new();
-    let hostile = |name: &str| {
-        let evil = json!("<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&lt;\u{202e}</style>\0")
-            .to_string();
-        let text = fs::read_to_string(example(name)).expect("there");
-        let evil = evil.trim_matches('"');
-        let names = [
-            "pre-processor",
-            "preprocess-request",
-            "inference-service-post",
-            "File saved",
-            "/predict",
-            "image.width",
-        ];
-        names.iter().fold(text, |text, name| text.replace(name, &format!("{evil}{name}")))
-    };
-    for format in ["otlp", "jaeger", "zipkin"] {
-        let fast = files.write("fast.json", hostile(&format!("fast.{format}.json")));
-        let slow = files.write("slow.json", hostile(&format!("slow.{format}.json")));
-        let page = page(&fast, &slow);
-        assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&gt;"), "{format}");
-        assert!(page.contains("made it slow"), "{format}");
-        for markup in ["<script", "<img", "onerror=alert(1)>", "\u{202e}", "\0", "'>"] {
-            assert!(!page.contains(markup), "{markup:?} is in the page of {format}");
-        }
-        assert_eq!(page.matches("</style>").count(), 1, "{format}");
-    }
-}
-
-#[test]
-fn a_page_without_a_verdict_says_why() {
-    let page = page(&example("slow.otlp.json"), &example("fast.otlp.json"));
-    assert!(page.contains("<h1>Inconclusive: not slower</h1>"), "{page}");
-    assert!(
-        page.contains("SLOW is the faster one: it took 476 ms, FAST 1207 ms; are they swapped?"),
-        "{page}"
-    );
-    assert!(!page.contains("<li class=\"culprit\"") && !page.contains("<strong><bdi>"), "{page}");
 }

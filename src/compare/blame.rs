@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Category;
 use super::analysis::Analysis;
 use super::causes::{self, Row};
-use super::ledger::Ledger;
+use super::ledger::{Entry, Ledger, Side};
 use super::traffic::Look;
 use super::{streams, waits};
 use crate::baseline::floors::Floors;
@@ -18,8 +18,19 @@ pub(crate) struct Findings {
     pub(crate) services: Vec<Blamed>,
     /// Calls that were answered in every reference and have no answer here.
     pub(crate) missing: usize,
+    /// Work of others that every reference has, and that this trace does not have, while it has the work around it.
+    pub(crate) absent: Vec<Absent>,
     /// Nanoseconds above what is normal that streams and long polls took: nobody's time.
     pub(crate) open: u64,
+}
+
+/// Work that has no span here. No client span says whether it was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Absent {
+    /// The key under which references know the work that it is usually done for.
+    pub(crate) around: u64,
+    /// Whose it is.
+    pub(crate) service: u64,
 }
 
 /// One service. Times are nanoseconds.
@@ -67,7 +78,31 @@ pub(crate) fn findings(
     });
     let missing = missing.sum();
     let services = by_service(&rows, slow, linked);
-    Findings { rows, services, missing, open }
+    let absent = absent(&rows, slow, linked, floors);
+    Findings { rows, services, missing, absent, open }
+}
+
+/// Work right below other work that every reference has on its path, and nothing in its place here.
+fn absent(rows: &[Row], slow: &Ledger, linked: &Ledger, floors: &Floors) -> Vec<Absent> {
+    let is_work_below = |ledger: &Ledger, entry: &Entry| {
+        entry.side == Side::Work
+            && entry.parent != entry.key
+            && ledger.entry(entry.parent).is_some_and(|around| around.side == Side::Work)
+    };
+    let replaced = rows.iter().filter_map(|row| {
+        let entry = slow.entries.get(row.slow?)?;
+        (floors.get(row.reference_key).is_none() && is_work_below(slow, entry)).then_some(entry.parent)
+    });
+    let mut replaced: Vec<u64> = replaced.collect();
+    replaced.sort_unstable();
+    let gone = rows.iter().filter(|row| row.slow.is_none());
+    let absent = gone.filter_map(|row| {
+        let (entry, floor) = (linked.entry(row.reference_key)?, floors.get(row.reference_key)?);
+        let is_missed = floor.is_always_there && floor.on_path > 0 && is_work_below(linked, entry);
+        (is_missed && replaced.binary_search(&entry.parent).is_err())
+            .then_some(Absent { around: entry.parent, service: entry.service })
+    });
+    absent.collect()
 }
 
 fn by_service(rows: &[Row], slow: &Ledger, linked: &Ledger) -> Vec<Blamed> {

@@ -102,7 +102,14 @@ impl Comparer {
                 verdict(&analysis, &references, Some(&look), settings)
             }
             Err(Absence::NoBaseline) => without_references(trace, entry, threshold, Reason::NoBaseline),
-            Err(Absence::Mismatch) => without_references(trace, entry, threshold, Reason::BaselineMismatch),
+            Err(Absence::Mismatch) => match explain::torn(&analysis.tree) {
+                // What calls other services may be what is left of a trace like the others.
+                Some(explanation) => Verdict {
+                    explanation,
+                    ..without_references(trace, entry, threshold, Reason::IncompleteTrace)
+                },
+                None => without_references(trace, entry, threshold, Reason::BaselineMismatch),
+            },
         }
     }
 

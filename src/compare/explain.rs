@@ -2,13 +2,18 @@
 
 use std::fmt::Write as _;
 
+use super::analysis::Analysis;
 use super::blame::Blamed;
 use super::judge::{Evidence, Why};
+use super::tree::Tree;
 use super::{Category, Culprit, Reason};
 use crate::baseline::floors;
 
 /// No sentence is longer, in bytes.
 pub(crate) const LONGEST: usize = 250;
+
+/// Of smaller parts of the added time no sentence speaks.
+const MATERIAL: u64 = 50;
 
 /// Why this service.
 pub(crate) fn identified(evidence: &Evidence<'_>, blamed: &Blamed, culprit: &Culprit) -> String {
@@ -35,8 +40,8 @@ pub(crate) fn identified(evidence: &Evidence<'_>, blamed: &Blamed, culprit: &Cul
         );
     }
     let _ = write!(text, ", mostly {} in \"{}\"", words(culprit.category), culprit.operation);
-    if let Some(dependency) = &culprit.dependency {
-        let _ = write!(text, " on {dependency}");
+    if let Some(peer) = culprit.dependency.clone().or_else(|| called(evidence, blamed)) {
+        let _ = write!(text, " on {peer}");
     }
     if let Some(phase) = &culprit.phase {
         let _ = write!(text, ", phase \"{phase}\"");
@@ -55,7 +60,8 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, why: Why<'_>) -> String {
     let linked = &evidence.references.linked;
     let (slow, fast) = (evidence.analysis.ledger.duration, linked.ledger.duration);
     let totals = format!("this trace {}, fast reference {}", time(slow), time(fast));
-    let mut top = evidence.findings.services.iter().filter(|service| service.score > 0);
+    let services = || evidence.findings.services.iter().filter(|service| service.score > 0);
+    let mut top = services();
     let name = |service: Option<&Blamed>| service.map_or("nobody".to_owned(), |service| quote(&service.name));
     let added = |service: Option<&Blamed>| time(service.map_or(0, |service| evidence.added_by(service)));
     let (first, second) = (top.next(), top.next());
@@ -67,11 +73,28 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, why: Why<'_>) -> String {
                 "streams or long polls, which last as long as somebody else pleases, took +{open}: {totals}"
             )
         }
-        Why::Plain(Reason::AsyncOnly) => format!("only work that nobody waited for is slower: {totals}"),
+        Why::Plain(Reason::AsyncOnly) => match longer_caller(evidence) {
+            Some((caller, by)) => {
+                format!("only {caller}, which called, took +{by}, on its own or on the way: {totals}")
+            }
+            None => format!("only work that nobody waited for is slower: {totals}"),
+        },
         Why::Unanswered => {
             format!(
                 "calls ended before their answers, so nobody can know how long they were waited for: {totals}"
             )
+        }
+        Why::Replies => format!(
+            "{} was answered by a message, and no span says whether it waited for that: {totals}",
+            name(first)
+        ),
+        Why::Absent(absent) => format!(
+            "{}, which the references always call, has no usable span here, so that its time cannot be told from that of {}: {totals}",
+            quote(absent),
+            name(first)
+        ),
+        Why::BrokenReference => {
+            format!("the fast reference lacks spans, so that nobody can know which calls are new: {totals}")
         }
         Why::Plain(Reason::IncompleteTrace) => {
             let percent = evidence.completeness() * 100.0;
@@ -101,7 +124,13 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, why: Why<'_>) -> String {
             let mut both = [(name(first), added(first)), (name(second), added(second))];
             both.sort();
             let [(one, of_one), (other, of_other)] = both;
-            format!("{one} (+{of_one}) and {other} (+{of_other}) explain it equally: {totals}")
+            let near = services().filter(|service| evidence.is_near(service)).count().saturating_sub(2);
+            let more = match near {
+                0 => String::new(),
+                1 => " and 1 more service".to_owned(),
+                near => format!(" and {near} more services"),
+            };
+            format!("{one} (+{of_one}) and {other} (+{of_other}){more} are too close to tell apart: {totals}")
         }
         Why::Plain(_) => match first {
             None => format!("{}: {totals}", nobody_grew(evidence)),
@@ -109,14 +138,29 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, why: Why<'_>) -> String {
                 format!("{} took +{} more, but {}: {totals}", name(first), added(first), usual(evidence))
             }
             Some(_) => {
+                let next =
+                    second.map_or(String::new(), |_| format!(" and {} (+{})", name(second), added(second)));
+                let come = if second.is_some() { "come" } else { "comes" };
                 format!(
-                    "no service explains most of it, {} most with +{}: {totals}",
+                    "no service explains most of it, {} (+{}){next} {come} nearest: {totals}",
                     name(first),
                     added(first)
                 )
             }
         },
     })
+}
+
+/// Who called the entry span from within the trace, and how much longer than the entry span its span lasted, where that is
+/// most of what the trace lasted longer.
+fn longer_caller(evidence: &Evidence<'_>) -> Option<(String, String)> {
+    let tree = &evidence.analysis.tree;
+    let entry = tree.trace.span(tree.entry().span as usize)?.head;
+    let mut spans = tree.trace.heads().enumerate();
+    let (at, caller) = spans.find(|(_, head)| Some(head.span_id) == entry.parent_id)?;
+    let by = caller.duration().saturating_sub(entry.duration());
+    let name = quote(&String::from_utf8_lossy(tree.trace.service_of(at)));
+    (caller.has_credible_times() && by >= evidence.least_added(entry.duration())).then(|| (name, time(by)))
 }
 
 /// How far from slower it is, where no service is looked for.
@@ -167,6 +211,16 @@ fn has_untimed(evidence: &Evidence<'_>) -> bool {
     evidence.analysis.tree.trace.heads().any(|head| !head.has_credible_times())
 }
 
+/// What a trace that nothing is like lacks; `None` where all of its spans are in their places.
+pub(crate) fn torn(tree: &Tree<'_>) -> Option<String> {
+    let placed = tree.nodes.as_slice().len();
+    let spans = tree.trace.len();
+    (placed < spans && (tree.broken() > 0 || placed < tree.spans)).then(|| {
+        let lost = spans - placed;
+        format!("{lost} of {spans} spans are not below the entry span or have no credible times, and what is left calls other services than fast traces do")
+    })
+}
+
 /// Why there was nothing to compare with.
 pub(crate) fn without_references(reason: Reason, duration: u64) -> String {
     let took = time(duration);
@@ -184,7 +238,24 @@ pub(crate) fn without_references(reason: Reason, duration: u64) -> String {
 /// The service whose place on the critical path the culprit took, where it got more than was added in all.
 fn displaced<'e>(evidence: &Evidence<'e>, blamed: &Blamed) -> Option<&'e Blamed> {
     let others = evidence.findings.services.iter().filter(|_| blamed.delta > i128::from(evidence.added()));
-    others.min_by_key(|other| other.delta).filter(|other| other.delta < 0)
+    let least = i128::from(evidence.added() / MATERIAL);
+    others.min_by_key(|other| other.delta).filter(|other| other.delta < -least)
+}
+
+/// Whom the calls are to that the culprit makes more of, or that are new.
+fn called(evidence: &Evidence<'_>, blamed: &Blamed) -> Option<String> {
+    if !matches!(blamed.category, Category::NewPath | Category::ExtraCalls) {
+        return None;
+    }
+    let Analysis { tree, ledger, .. } = evidence.analysis;
+    let entry = ledger.entries.get(evidence.findings.row_of(blamed)?.slow?)?;
+    let mut callee = entry.callee.and_then(|callee| ledger.service_name(callee));
+    let mut number = entry.longest;
+    while number != 0 && tree.service(&tree.nodes[number]).id != blamed.id {
+        callee = Some(&tree.service(&tree.nodes[number]).name);
+        number = tree.nodes[number].caller;
+    }
+    callee.map(quote)
 }
 
 /// Services between the entry span and the culprit that have next to nothing of the added time.
@@ -200,7 +271,7 @@ fn waiting(evidence: &Evidence<'_>, culprit: &Culprit) -> Vec<String> {
         number = tree.nodes[number].caller;
         let service = tree.service(&tree.nodes[number]);
         let score = evidence.findings.services.iter().find(|other| other.id == service.id);
-        let is_small = score.is_none_or(|score| score.score < evidence.added() / 50);
+        let is_small = score.is_none_or(|score| score.score < evidence.added() / MATERIAL);
         let name = quote(&service.name);
         if is_small && service.name != culprit.service && !waited.contains(&name) {
             waited.push(name);

@@ -1,10 +1,10 @@
 //! Whether one service can be named, and how sure that is.
 
+use super::Reason;
 use super::analysis::Analysis;
 use super::blame::{Blamed, Findings};
 use super::confidence::Grounds;
-use super::tree::{Service, Tree};
-use super::{Category, Reason};
+use super::tree::Service;
 use crate::baseline::References;
 
 /// Of the entry span's added time, the named service must explain so much.
@@ -17,7 +17,7 @@ const LEAST_COMPLETENESS: f64 = 0.5;
 const SKEW_SHARE: u64 = 20;
 /// So do clocks that differ by more than this, in nanoseconds.
 const SKEW_LIMIT: u64 = 1_000_000_000;
-const MILLISECOND: u64 = 1_000_000;
+pub(super) const MILLISECOND: u64 = 1_000_000;
 
 /// How strict "slower" is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,12 @@ pub(crate) enum Why<'a> {
     Open,
     /// `incomplete_trace`: calls ended before their answers.
     Unanswered,
+    /// `incomplete_trace`: a message was answered by a message, and nothing says whether that was waited for.
+    Replies,
+    /// `incomplete_trace`: this service, which always works here, has no span.
+    Absent(&'a str),
+    /// `incomplete_trace`: the reference lacks spans that this trace has.
+    BrokenReference,
     /// `tie`: this service ran at once with the first one, and took as much longer.
     AtOnce(&'a str),
 }
@@ -65,7 +71,7 @@ impl Why<'_> {
         match self {
             Why::Plain(reason) => reason,
             Why::Open => Reason::AsyncOnly,
-            Why::Unanswered => Reason::IncompleteTrace,
+            Why::Unanswered | Why::Replies | Why::Absent(_) | Why::BrokenReference => Reason::IncompleteTrace,
             Why::AtOnce(_) => Reason::Tie,
         }
     }
@@ -92,6 +98,12 @@ impl<'a> Evidence<'a> {
         service.rank.min(self.added())
     }
 
+    /// Whether a service is so near to the first one that which of them it is cannot be told.
+    pub(crate) fn is_near(&self, service: &Blamed) -> bool {
+        let first = self.findings.services.first().map_or(0, |first| self.rank(first));
+        ratio(first.saturating_sub(self.rank(service)), first) < LEAST_MARGIN
+    }
+
     /// Names a service or says why none can be.
     pub(crate) fn judge(&self) -> Judgement<'a> {
         if !self.is_slower(self.analysis.ledger.duration, self.references.linked.ledger.duration) {
@@ -112,14 +124,8 @@ impl<'a> Evidence<'a> {
         let Some(top) = services.first().filter(|top| top.score > 0) else {
             return Judgement::Abstain(self.or_skew(Reason::Diffuse));
         };
-        if self.rests_on_missing_answer(top) || self.may_be_work_astray(top) {
-            return Judgement::Abstain(self.incomplete());
-        }
-        if self.may_be_answers() {
-            return Judgement::Abstain(Why::Unanswered);
-        }
-        if self.may_be_adrift(top) {
-            return Judgement::Abstain(Why::Plain(Reason::ClockSkew));
+        if let Some(why) = self.hidden(top) {
+            return Judgement::Abstain(why);
         }
         let score = self.score(top);
         let second = services.get(1).map_or(0, |second| self.rank(second));
@@ -180,59 +186,6 @@ impl<'a> Evidence<'a> {
         (1.0 - absent as f64 / tree.spans.max(1) as f64).max(0.0)
     }
 
-    /// The answer that says most about the top score was given by a span that never came, and nothing says why.
-    fn rests_on_missing_answer(&self, top: &Blamed) -> bool {
-        !matches!(top.category, Category::Timeout | Category::Retry)
-            && self.findings.row_of(top).is_some_and(|row| row.misses_answer)
-    }
-
-    /// Spans whose parents never came took so long that what looks like the service's own time may be theirs.
-    fn may_be_work_astray(&self, top: &Blamed) -> bool {
-        top.category == Category::OwnTime && self.analysis.tree.astray >= self.score(top).div_ceil(2)
-    }
-
-    /// What looks like the top service's own time may be time that it waited for answers, which went on for as much
-    /// longer after its client spans had ended without a failure, and did not in the linked reference.
-    fn may_be_answers(&self) -> bool {
-        let Some(top) = self.findings.services.first().filter(|top| top.category == Category::OwnTime) else {
-            return false;
-        };
-        let least = self.score(top).div_ceil(2).max(MILLISECOND);
-        let beyond = beyond_their_calls(&self.analysis.tree, top.id);
-        if beyond < least {
-            return false;
-        }
-        let linked = &self.references.linked;
-        let usual =
-            Tree::build(&linked.trace, linked.entry).map_or(0, |tree| beyond_their_calls(&tree, top.id));
-        beyond.saturating_sub(usual) >= least
-    }
-
-    /// What looks like the service's own time may be time that it waited for others, which grew as much: by their clocks
-    /// they ended after it, and no client span says whether they did.
-    fn may_be_adrift(&self, top: &Blamed) -> bool {
-        let Self { analysis: Analysis { tree, calls, ledger, .. }, findings, .. } = self;
-        if top.category != Category::OwnTime {
-            return false;
-        }
-        let adrift = tree
-            .nodes
-            .iter()
-            .zip(0..)
-            .filter(|(node, _)| node.adrift > 0 && tree.service(&tree.nodes[node.caller]).id == top.id);
-        let mut paths: Vec<usize> =
-            adrift.filter_map(|(_, number)| ledger.position(calls.key[number])).collect();
-        paths.sort_unstable();
-        paths.dedup();
-        let grew = paths.into_iter().filter_map(|at| {
-            let (entry, row) = (ledger.entries.get(at)?, findings.rows.get(at)?);
-            let normal = self.references.floors.get(row.reference_key).map_or(0, |floor| floor.total);
-            Some(entry.total.saturating_sub(normal))
-        });
-        let grew = grew.fold(0_u64, u64::saturating_add);
-        grew > 0 && grew >= self.score(top).div_ceil(2)
-    }
-
     /// Nanoseconds by which clocks differ, or would have to.
     pub(crate) fn skew(&self) -> u64 {
         let tree = &self.analysis.tree;
@@ -247,21 +200,6 @@ impl<'a> Evidence<'a> {
     fn or_skew(&self, reason: Reason) -> Why<'a> {
         Why::Plain(if self.has_skew() { Reason::ClockSkew } else { reason })
     }
-
-    fn incomplete(&self) -> Why<'a> {
-        if self.may_be_answers() { Why::Unanswered } else { Why::Plain(Reason::IncompleteTrace) }
-    }
-}
-
-/// Nanoseconds that answers to calls of a service went on after these calls had ended well.
-fn beyond_their_calls(tree: &Tree<'_>, service: u64) -> u64 {
-    let beyond = tree.nodes.iter().filter(|node| node.is_cut).map(|node| {
-        let call = &tree.nodes[node.caller];
-        let took = tree.trace.span(node.span as usize).map_or(0, |span| span.head.duration());
-        let is_meant = !call.is_error && tree.service(call).id == service;
-        if is_meant { took.saturating_sub(call.duration()) } else { 0 }
-    });
-    beyond.fold(0, u64::saturating_add)
 }
 
 /// 0 where there is nothing to divide by.

@@ -76,6 +76,8 @@ pub(crate) struct Ledger {
     pub(crate) duration: u64,
     /// Start of the entry span to the last end, in nanoseconds.
     pub(crate) envelope: u64,
+    /// Spans of the trace that could not be put in their places.
+    pub(crate) broken: usize,
 }
 
 impl Ledger {
@@ -120,7 +122,7 @@ impl Ledger {
             tree.services.iter().map(|service| (service.id, service.name.clone())).collect();
         services.sort_unstable();
         let duration = tree.entry().duration();
-        Self { entries, outward, services, duration, envelope: tree.envelope }
+        Self { entries, outward, services, duration, envelope: tree.envelope, broken: tree.broken() }
     }
 
     /// The entry with this key.

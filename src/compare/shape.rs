@@ -61,6 +61,11 @@ impl ShapeSet {
         Shape(hash_of(&self.calls))
     }
 
+    /// Whether nothing is called.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
     /// How like a reference of this shape a slow trace of that one is: the size of what both call over the size of
     /// what either calls, 0..=1. A call of the slow trace that failed without an answer stands for one that it lacks.
     pub(crate) fn likeness(&self, slow: &Self) -> f64 {

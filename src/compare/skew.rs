@@ -239,8 +239,8 @@ impl StillOpen {
 
 #[cfg(test)]
 mod tests {
-    use crate::compare::testing::{TraceSpec, culprit_of, verdict_in_traffic, verdict_of};
-    use crate::compare::{Category, Outcome, Reason, Verdict};
+    use crate::compare::testing::{TraceSpec, culprit_of, named, verdict_in_traffic, verdict_of};
+    use crate::compare::{Category, Reason};
 
     const MS: i64 = 1000;
 
@@ -284,20 +284,13 @@ mod tests {
             .client((3, 2), ("cart", "SELECT"), on(12, 15))
     }
 
-    fn service_of(verdict: &Verdict) -> Result<&str, Reason> {
-        match &verdict.outcome {
-            Outcome::Identified(culprit) => Ok(&culprit.service),
-            Outcome::Inconclusive(reason) => Err(*reason),
-        }
-    }
-
     #[test]
     fn without_a_client_span_a_clock_that_is_behind_or_a_little_ahead_changes_no_verdict() {
         for ahead in [-HOUR, -3_000, -300, -20, -5, -1, 0, 5, 15] {
             for usual in [0, ahead] {
                 let (fast, slow) = ([without_client(80, usual)], without_client(400, ahead));
                 for verdict in [verdict_of(&fast, &slow), verdict_in_traffic(&fast, &[], &slow)] {
-                    assert_eq!(service_of(&verdict), Ok("cart"), "{usual} {ahead}: {}", verdict.explanation);
+                    assert_eq!(named(&verdict), Ok("cart"), "{usual} {ahead}: {}", verdict.explanation);
                 }
             }
         }
@@ -311,11 +304,7 @@ mod tests {
                     let (fast, slow) = ([without_client(80, usual)], without_client(slow, ahead));
                     for verdict in [verdict_of(&fast, &slow), verdict_in_traffic(&fast, &[], &slow)] {
                         let sentence = &verdict.explanation;
-                        assert_eq!(
-                            service_of(&verdict),
-                            Err(Reason::ClockSkew),
-                            "{usual} {ahead}: {sentence}"
-                        );
+                        assert_eq!(named(&verdict), Err(Reason::ClockSkew), "{usual} {ahead}: {sentence}");
                         assert!(sentence.contains("clocks") && !sentence.contains(" 0.000 ms"), "{sentence}");
                     }
                 }
@@ -336,10 +325,10 @@ mod tests {
     fn work_that_goes_on_behind_its_caller_hides_nothing_unless_it_grew_as_much() {
         for audit in [50, 60, 9_000] {
             let verdict = verdict_of(&[audited(0, 50)], &audited(300, audit));
-            assert_eq!(service_of(&verdict), Ok("web"), "{audit}: {}", verdict.explanation);
+            assert_eq!(named(&verdict), Ok("web"), "{audit}: {}", verdict.explanation);
         }
         let verdict = verdict_of(&[audited(0, 50)], &audited(300, 350));
-        assert_eq!(service_of(&verdict), Err(Reason::ClockSkew));
+        assert_eq!(named(&verdict), Err(Reason::ClockSkew));
     }
 
     /// web asks cart, then stock; cart takes `work` milliseconds, and its clock is `ahead` by some.
@@ -382,18 +371,18 @@ mod tests {
         // Of one that was open for a while nobody can know whether it was given up.
         for ahead in [0, -HOUR, HOUR] {
             let early = verdict_of(&fast, &called(500, ahead, |client| client.1 = client.0 + 20 * MS));
-            assert_eq!(service_of(&early), Err(Reason::IncompleteTrace), "{}", early.explanation);
+            assert_eq!(named(&early), Err(Reason::IncompleteTrace), "{}", early.explanation);
             assert!(early.explanation.contains("ended before their answers"), "{}", early.explanation);
         }
         let absurd = verdict_of(&fast, &called(500, 0, |client| client.1 = 1 << 50));
-        assert_eq!(service_of(&absurd), Err(Reason::IncompleteTrace));
+        assert_eq!(named(&absurd), Err(Reason::IncompleteTrace));
         assert!(absurd.explanation.contains("no credible times"), "{}", absurd.explanation);
         // On a clock that is ahead the answer may as well be work that nobody waited for, unless a span holds it.
         for (change, expected) in
             breaks.into_iter().zip([Err(Reason::ClockSkew), Err(Reason::ClockSkew), Ok("cart")])
         {
             let verdict = verdict_of(&fast, &called(500, HOUR, change));
-            assert_eq!(service_of(&verdict), expected, "{}", verdict.explanation);
+            assert_eq!(named(&verdict), expected, "{}", verdict.explanation);
         }
     }
 
@@ -409,7 +398,7 @@ mod tests {
     fn what_is_sent_without_waiting_for_the_answer_is_no_cause() {
         for waited in [MS / 2, 3 * MS, 20 * MS] {
             let verdict = verdict_of(&[sent(0, waited)], &sent(400, waited));
-            assert_eq!(service_of(&verdict), Ok("web"), "{}", verdict.explanation);
+            assert_eq!(named(&verdict), Ok("web"), "{}", verdict.explanation);
         }
     }
 }

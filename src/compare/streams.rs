@@ -60,6 +60,7 @@ pub(super) fn set_aside(rows: &mut [Row], analysis: &Analysis<'_>) -> u64 {
 mod tests {
     use crate::compare::testing::{TraceSpec, culprit_of, verdict_in_traffic, verdict_of};
     use crate::compare::{Category, Outcome, Reason, Verdict};
+    use crate::otlp::span::Kind;
 
     const MS: i64 = 1000;
 
@@ -113,6 +114,17 @@ mod tests {
     fn nobody_is_blamed_for_a_message_that_came_late() {
         check(&polling(0, 0), &polling(400, 0), None);
         check(&polling(0, 0), &polling(400, 100), None);
+    }
+
+    #[test]
+    fn nobody_is_blamed_for_a_message_that_came_late_where_asking_for_it_is_a_consumers_span() {
+        let consuming = |mut spec: TraceSpec| {
+            spec.spans[1].kind = Kind::Consumer;
+            spec
+        };
+        check(&consuming(polling(0, 0)), &consuming(polling(400, 0)), None);
+        let cart = Some(("cart", Category::OwnTime));
+        check(&consuming(polling(0, 0)), &consuming(polling(100, 400)), cart);
     }
 
     #[test]

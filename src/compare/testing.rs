@@ -6,7 +6,7 @@ use super::analysis::Analysis;
 use super::blame::{self, Findings};
 use super::comparer::{Comparer, Settings, verdict_on};
 use super::judge::Slower;
-use super::{Culprit, Outcome, Verdict};
+use super::{Culprit, Outcome, Reason, Verdict};
 use crate::assemble::Trace;
 use crate::baseline::floors::{Floors, Past};
 use crate::baseline::{Linked, References};
@@ -231,6 +231,14 @@ pub(crate) fn verdict_in_traffic(fast: &[TraceSpec], lately: &[TraceSpec], slow:
     }
     let slow = slow.build(200);
     comparer.compare(now, RouteId::OTHER, &slow, entry_of(&slow), SECOND)
+}
+
+/// Who is named, or why nobody is.
+pub(crate) fn named(verdict: &Verdict) -> Result<&str, Reason> {
+    match &verdict.outcome {
+        Outcome::Identified(culprit) => Ok(&culprit.service),
+        Outcome::Inconclusive(reason) => Err(*reason),
+    }
 }
 
 /// The culprit of a verdict that has one.

@@ -10,6 +10,7 @@ use super::column::Column;
 use super::memo::Memo;
 use super::skew;
 use crate::assemble::Trace;
+use crate::decide::stream;
 use crate::otlp::SpanId;
 use crate::otlp::attribute::AnyValue;
 use crate::otlp::span::{Kind, SpanHead};
@@ -97,6 +98,8 @@ pub(crate) struct Tree<'t> {
     pub(crate) orphans: usize,
     /// Nanoseconds that those of them took in all that somebody may have waited for.
     pub(crate) astray: u64,
+    /// Spans without credible times, and spans that are their own ancestors: they stand nowhere.
+    pub(crate) placeless: usize,
     /// Different spans of the trace.
     pub(crate) spans: usize,
     /// Nanoseconds, the largest correction of a clock.
@@ -141,15 +144,17 @@ impl<'t> Tree<'t> {
                 let caller: &Node = &nodes[caller];
                 caller.service != service || (caller.asks() && head.kind.is_entry())
             };
-            let caller = if caller == NONE { 0 } else { caller };
             let span = unique.spans[number];
+            let kind =
+                if is_remote || caller == NONE { head.kind } else { local_kind(trace, span, head.kind) };
+            let caller = if caller == NONE { 0 } else { caller };
             nodes.push(Node {
                 span,
                 caller,
                 parent: caller,
                 service,
                 name: names.hash(raw_name(trace, span), || hash_of(&*templated(trace, span))),
-                kind: head.kind,
+                kind,
                 is_error: head.is_error,
                 is_remote,
                 is_blocking: false,
@@ -160,6 +165,8 @@ impl<'t> Tree<'t> {
             })
         });
         let skew = skew::settle(&mut nodes);
+        let untimed = heads.iter().filter(|head| !head.has_credible_times()).count();
+        let placeless = untimed + circling(&parents, nodes.length());
         let last_end = heads
             .iter()
             .filter(|head| head.has_credible_times())
@@ -172,10 +179,16 @@ impl<'t> Tree<'t> {
             services: services.known,
             orphans,
             astray,
+            placeless,
             spans: unique.spans.as_slice().len(),
             skew,
             envelope: last_end.saturating_sub(origin),
         })
+    }
+
+    /// Spans that could not be put in their places.
+    pub(crate) fn broken(&self) -> usize {
+        self.orphans + self.placeless
     }
 
     /// The entry span's node.
@@ -197,6 +210,13 @@ impl<'t> Tree<'t> {
     pub(crate) fn span_id(&self, node: &Node) -> Option<SpanId> {
         Some(self.trace.span(node.span as usize)?.head.span_id)
     }
+}
+
+/// The kind of a span below another one of its process. Who asks for messages there asks a broker, and waits: by older
+/// conventions such a span is a CONSUMER all the same, as is work that a message began.
+fn local_kind(trace: &Trace, span: u32, kind: Kind) -> Kind {
+    let asks = || trace.span(span as usize).is_some_and(|span| stream::is_stream(&span));
+    if kind == Kind::Consumer && asks() { Kind::Client } else { kind }
 }
 
 /// The name of a span as it came; a long one is cut.
@@ -231,6 +251,22 @@ fn breadth_first(root: u32, parents: &Column<u32>, mut visit: impl FnMut(u32, u3
         queue
             .extend(children.of_parent(number).iter().filter(|child| **child != root).map(|c| (*c, visited)));
     }
+}
+
+/// How many numbers stand on a cycle of parents or below one; `reached` of them are known to be below an entry span.
+fn circling(parents: &Column<u32>, reached: u32) -> usize {
+    if parents.length() == reached {
+        return 0;
+    }
+    let tops = (0..parents.length()).filter(|number| parents[*number] == NONE);
+    let children = Children::of(parents.iter().copied());
+    let mut below: Vec<u32> = tops.collect();
+    let mut placed = 0;
+    while let Some(number) = below.pop() {
+        placed += 1;
+        below.extend(children.of_parent(number));
+    }
+    parents.as_slice().len() - placed
 }
 
 /// The children of each node, in one allocation.

@@ -38,6 +38,9 @@ struct Json<'a> {
     fast: TraceJson,
     slow: TraceJson,
     services: Vec<Row<'a>>,
+    /// What the reader should know of the files; left out where there is nothing.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -62,7 +65,7 @@ pub(super) struct Row<'a> {
 }
 
 impl Report<'_> {
-    pub(super) fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn write_json(&self, warnings: &[String], out: &mut dyn Write) -> io::Result<()> {
         let verdict = &self.comparison.verdict;
         let fast = &self.comparison.fast;
         let json = Json {
@@ -70,6 +73,7 @@ impl Report<'_> {
             fast: trace_json(&fast.trace, fast.ledger.duration),
             slow: trace_json(&self.slow.trace, verdict.duration),
             services: self.rows(),
+            warnings,
         };
         serde_json::to_writer_pretty(&mut *out, &json)?;
         writeln!(out)
@@ -146,24 +150,21 @@ impl Report<'_> {
             let Row { service, fast_ms, slow_ms, added_ms, share, .. } = row;
             let share = if is_slower { format!("{:.1}%", share * 100.0) } else { "-".to_owned() };
             let [fast, slow] = [fast_ms, slow_ms].map(|ms| format!("{ms:.3}"));
-            [printable(service), fast, slow, format!("{added_ms:+.3}"), share]
+            [printable(service), fast, slow, signed(*added_ms), share]
         }));
-        let widest =
-            |at: usize| lines.iter().filter_map(|line| Some(line.get(at)?.width())).max().unwrap_or(0);
-        let numbers: usize = (1..5).map(|at| widest(at) + BETWEEN_COLUMNS).sum();
+        let widest: [usize; 5] = std::array::from_fn(|at| {
+            lines.iter().filter_map(|line| Some(line.get(at)?.width())).max().unwrap_or(0)
+        });
+        let [name, numbers @ ..] = widest;
+        let wanted: usize = numbers.iter().map(|widest| widest + BETWEEN_COLUMNS).sum();
         // Names give way first, as far as they can still be told apart.
-        let name = widest(0).min(look.width.saturating_sub(numbers).max(LEAST_NAME));
+        let name = name.min(look.width.saturating_sub(wanted).max(LEAST_NAME));
         let marks = std::iter::once(false).chain(rows.iter().map(Row::is_moved));
-        for (line, is_marked) in lines.iter().zip(marks) {
-            let mut text = String::new();
-            for (at, cell) in line.iter().enumerate() {
-                match at {
-                    0 => text.push_str(&waterfall::fit(cell, name)),
-                    _ => {
-                        text.extend(std::iter::repeat_n(' ', widest(at) + BETWEEN_COLUMNS - cell.width()));
-                        text.push_str(cell);
-                    }
-                }
+        for ([service, cells @ ..], is_marked) in lines.iter().zip(marks) {
+            let mut text = waterfall::fit(service, name);
+            for (cell, widest) in cells.iter().zip(numbers) {
+                text.extend(std::iter::repeat_n(' ', widest + BETWEEN_COLUMNS - cell.width()));
+                text.push_str(cell);
             }
             writeln!(out, "{text}{}", if is_marked { " *" } else { "" })?;
         }
@@ -219,6 +220,11 @@ pub(super) fn footnote(rows: &[Row<'_>]) -> Option<String> {
         "* {:.3} ms of calls count for {service}, which is to blame for them, not for who made or answered them",
         most.blamed_ms
     ))
+}
+
+/// Milliseconds with their sign; what rounds to nothing has none.
+fn signed(ms: f64) -> String {
+    if ms.abs() < 0.0005 { "0.000".to_owned() } else { format!("{ms:+.3}") }
 }
 
 /// Nothing of it can steer a terminal.

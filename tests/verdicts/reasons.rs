@@ -103,7 +103,7 @@ const CASES: [Case; 7] = [
                 cart server /cart 12..198
               web    client pay   200..390
                 pay  server /pay  202..388",
-        says: "cart (+150 ms) and pay (+150 ms) explain it equally",
+        says: "cart (+150 ms) and pay (+150 ms) are too close to tell apart",
     },
     Case {
         reason: Reason::Diffuse,
@@ -119,7 +119,7 @@ const CASES: [Case; 7] = [
               b     server /b   150..270
               c     server /c   270..380
               d     server /d   380..490",
-        says: "no service explains most of it, a most with +120 ms: this trace 500 ms, fast reference 100 ms",
+        says: "no service explains most of it, a (+120 ms) and b (+100 ms) come nearest: this trace 500 ms, fast reference 100 ms",
     },
 ];
 
