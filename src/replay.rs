@@ -79,7 +79,7 @@ fn refuse_to_overwrite_input(args: &ReplayArgs) -> Result<(), Failure> {
     let Ok(place) = output.canonicalize() else { return Ok(()) };
     let is_output = |input: &&PathBuf| input.canonicalize().is_ok_and(|input| input == place);
     match args.warm.iter().chain(&args.files).find(is_output) {
-        Some(_) => Err(Failure::Usage(format!("--output {} is also an input", output.display()))),
+        Some(_) => Err(Failure::Usage(format!("laggard: --output {} is also an input", output.display()))),
         None => Ok(()),
     }
 }
@@ -201,7 +201,8 @@ impl Replay {
                 }
             };
             if let Err(problem) = taken {
-                self.complain(&recording.wrong(&problem), err)?;
+                let sentence = recording.spread_out().unwrap_or_else(|| recording.wrong(&problem));
+                self.complain(&sentence, err)?;
             }
         }
     }

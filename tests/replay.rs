@@ -1,9 +1,13 @@
 //! `laggard replay`, seen from outside: its lines, its summary, its time, and what it says of bad input.
 
+#[path = "support/otlp_json.rs"]
+mod otlp_json;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use otlp_json::{Origin, resource_spans};
 use serde_json::{Value, json};
 
 const EPOCH: u64 = 1_700_000_000_000_000_000;
@@ -11,24 +15,13 @@ const DAY: u64 = 86_400;
 
 /// A call of `web` to `db`, begun `at` milliseconds after `day`, in which `db` works `work` milliseconds.
 fn request(number: u64, day: u64, at: u64, work: u64) -> String {
-    let time = |ms: u64| (EPOCH + day * DAY * 1_000_000_000 + (at + ms) * 1_000_000).to_string();
-    let part = |service: &str, spans: Value| {
-        json!({
-            "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]},
-            "scopeSpans": [{"spans": spans}],
-        })
-    };
-    let span = |id: u64, parent: u64, name: &str, kind: u64, start: u64, end: u64| {
-        let parent = if parent == 0 { String::new() } else { format!("{parent:016x}") };
-        json!({
-            "traceId": format!("{:032x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1), "spanId": format!("{id:016x}"),
-            "parentSpanId": parent, "name": name, "kind": kind,
-            "startTimeUnixNano": time(start), "endTimeUnixNano": time(end),
-        })
-    };
-    let web = json!([span(1, 0, "GET /", 2, 0, work + 20), span(2, 1, "GET", 3, 5, work + 15)]);
-    let db = json!([span(3, 2, "query", 2, 6, work + 14)]);
-    json!({ "resourceSpans": [part("web", web), part("db", db)] }).to_string()
+    // Ids that differ by one alone would all be sampled alike.
+    let trace = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let origin = Origin { trace, epoch: EPOCH + day * DAY * 1_000_000_000 + at * 1_000_000 };
+    let web =
+        vec![origin.span((1, 0), "GET /", 2, (0, work + 20)), origin.span((2, 1), "GET", 3, (5, work + 15))];
+    let db = [origin.span((3, 2), "query", 2, (6, work + 14))];
+    json!({ "resourceSpans": [resource_spans("web", &web), resource_spans("db", &db)] }).to_string()
 }
 
 /// `count` requests, two a second.
@@ -132,6 +125,21 @@ fn a_root_with_absurd_times_blames_nobody_and_lets_nothing_learned_expire() {
 }
 
 #[test]
+fn a_file_in_many_lines_is_refused_by_one_sentence() {
+    let case = Case::new();
+    let value: Value = serde_json::from_str(&request(1, 0, 0, 30)).expect("JSON");
+    let pretty = case.file("pretty.json", serde_json::to_string_pretty(&value).expect("JSON"));
+    let output = case.replay(&[&pretty]);
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(65), "{said}");
+    assert!(
+        said.contains("pretty.json: its JSON stands in many lines; a recording has one request a line"),
+        "{said}"
+    );
+    assert!(!said.contains("line 2"), "{said}");
+}
+
+#[test]
 fn an_output_that_is_an_input_is_refused_before_it_is_emptied() {
     let case = Case::new();
     let warm = case.file("warm.jsonl", traffic(1, 4, 0, 30));
@@ -140,7 +148,7 @@ fn an_output_that_is_an_input_is_refused_before_it_is_emptied() {
         let output = case.replay(&[&"--warm", &warm, &"--output", &place, &fault]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(64), "{said}");
-        assert!(said.contains(&format!("--output {place} is also an input")), "{said}");
+        assert!(said.starts_with(&format!("laggard: --output {place} is also an input")), "{said}");
     }
     for path in [warm, fault] {
         assert!(fs::metadata(path).expect("there").len() > 0);

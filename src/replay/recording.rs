@@ -54,9 +54,19 @@ impl Recording {
         Ok(false)
     }
 
-    /// The line read last.
+    /// The line read last, without its end.
     pub(super) fn line(&self) -> &[u8] {
-        &self.line
+        self.line.trim_ascii_end()
+    }
+
+    /// What is wrong with a file whose first line only opens what stands in many lines; no more of it is read.
+    pub(super) fn spread_out(&mut self) -> Option<String> {
+        let is_opened = self.number == 1 && matches!(self.line.trim_ascii(), b"{" | b"[" | b"[{");
+        self.is_over |= is_opened;
+        is_opened.then(|| {
+            let path = self.path.display();
+            format!("{path}: its JSON stands in many lines; a recording has one request a line, and laggard compare reads single traces")
+        })
     }
 
     /// What is wrong with the line read last.
