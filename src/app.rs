@@ -29,6 +29,7 @@ pub use start::{StartError, run};
 use crate::admin::{self, Exposition, Readiness};
 use crate::config::Config;
 use crate::config::memory::Budgets;
+use crate::export::ourselves::{self, Instance};
 use crate::export::{self, Destination, Losses, Queue};
 use crate::pipeline::{Limits, Pipeline};
 use crate::receive::auth::Tokens;
@@ -73,6 +74,16 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
+impl Addresses {
+    fn by_key(self) -> [(&'static str, SocketAddr); 3] {
+        [
+            ("receive.grpc.endpoint", self.grpc),
+            ("receive.http.endpoint", self.http),
+            ("telemetry.admin.endpoint", self.admin),
+        ]
+    }
+}
+
 /// What an [`App`] leaves when it has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
@@ -97,6 +108,9 @@ impl App {
             http: start::address(&http)?,
             admin: start::address(&admin)?,
         };
+        ourselves::refuse(&config.export, &addresses.by_key()).await.map_err(StartError::Destination)?;
+        let instance = Instance::random();
+        instance.mark(&mut config.export);
         let metrics = Arc::new(Metrics::default());
         metrics.memory_limit.set(budgets.memory_limit as f64);
         let limits = Limits { held: budgets.held, baseline: budgets.baseline, tables: budgets.tables };
@@ -116,7 +130,7 @@ impl App {
         let relay = relay(&config, &destination, &metrics);
         let intake = Intake::new(accept, budgets.max_request_size, budgets.in_flight, Arc::clone(&metrics));
         let origins = Origins::new(&config.receive.http.cors);
-        let intake = intake.with_relay(relay).with_read_ahead(READ_AHEAD);
+        let intake = intake.with_relay(relay).with_read_ahead(READ_AHEAD).with_instance(instance);
         let intake = Arc::new(intake.with_tls(tls).with_tokens(tokens).with_origins(origins));
         Ok(Self {
             config,

@@ -6,7 +6,7 @@
 
 mod check;
 mod defaults;
-mod destination;
+pub mod destination;
 mod load;
 pub mod memory;
 mod problem;

@@ -9,6 +9,7 @@ mod http;
 mod journal;
 mod losses;
 mod message;
+pub mod ourselves;
 mod partial;
 mod queue;
 mod renewed;

@@ -18,10 +18,11 @@ pub mod tls;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ::http::HeaderMap;
+use tokio::time::Instant;
 
 use self::auth::Tokens;
 use self::budget::{Budget, Permit};
@@ -30,9 +31,11 @@ use self::cors::Origins;
 use self::passthrough::Relay;
 use self::status::Failure;
 use self::tls::ServerTls;
+use crate::export::ourselves::Instance;
 use crate::otlp::batch::Batch;
 use crate::otlp::json;
 use crate::telemetry::metrics::{Metrics, Part, Refusal, Transport};
+use crate::telemetry::repeated::Repeated;
 
 /// Takes the spans of one request into the pipeline, all of them or none.
 ///
@@ -63,6 +66,9 @@ pub struct Intake {
     tls: Option<ServerTls>,
     tokens: Option<Tokens>,
     origins: Option<Origins>,
+    instance: Option<Instance>,
+    /// Requests that came from here.
+    returned: Mutex<Repeated>,
     ahead: Arc<Ahead>,
     draining: AtomicBool,
     metrics: Arc<Metrics>,
@@ -122,6 +128,8 @@ impl Intake {
             tls: None,
             tokens: None,
             origins: None,
+            instance: None,
+            returned: Mutex::default(),
             ahead: Arc::new(Ahead::new(READ_AHEAD)),
             draining: AtomicBool::new(false),
             metrics,
@@ -158,6 +166,12 @@ impl Intake {
         Self { origins, ..self }
     }
 
+    /// Takes nothing that `instance` has sent, which is this process.
+    #[must_use]
+    pub fn with_instance(self, instance: Instance) -> Self {
+        Self { instance: Some(instance), ..self }
+    }
+
     /// Lets all connections together send `bytes` ahead: bytes in buffers of theirs that no request has asked for yet.
     #[must_use]
     pub fn with_read_ahead(self, bytes: u64) -> Self {
@@ -172,12 +186,23 @@ impl Intake {
 
     /// Whether the sender of a request with these headers may send: asked before anything else, whatever it sends.
     pub(crate) fn authenticate(&self, headers: &HeaderMap, transport: Transport) -> Result<(), Failure> {
-        if self.tokens.as_ref().is_none_or(|tokens| tokens.has_that_of(headers)) {
-            return Ok(());
+        if self.tokens.as_ref().is_some_and(|tokens| !tokens.has_that_of(headers)) {
+            let failure = Failure::unauthenticated();
+            self.count_refused(&failure, transport);
+            return Err(failure);
         }
-        let failure = Failure::unauthenticated();
-        self.count_refused(&failure, transport);
-        Err(failure)
+        if self.instance.as_ref().is_some_and(|instance| instance.has_sent(headers)) {
+            let requests =
+                self.returned.lock().unwrap_or_else(PoisonError::into_inner).note(1, Instant::now());
+            if let Some(requests) = requests {
+                tracing::error!(
+                    requests,
+                    "export.endpoint leads back to this process: what it sends there is lost"
+                );
+            }
+            return Err(Failure::returned());
+        }
+        Ok(())
     }
 
     /// Admits a request whose size is not known yet.

@@ -1,6 +1,8 @@
 //! Both edges as an operator configures them: one sidecar sends to another by OTLP/HTTP over mTLS, with a token, and
 //! their files change meanwhile.
 
+#[path = "edges/ourselves.rs"]
+mod ourselves;
 #[path = "edges/process.rs"]
 mod process;
 #[path = "support/support.rs"]

@@ -311,13 +311,14 @@ impl Findings {
     }
 }
 
-/// Headers that only the client itself can set rightly.
+/// Headers that only the client itself can set rightly. That of the instance tells the receiver what came from here.
 const OUR_HEADERS: &[&str] = &[
     "connection",
     "content-encoding",
     "content-length",
     "content-type",
     "host",
+    "laggard-instance",
     "te",
     "transfer-encoding",
     "upgrade",

@@ -1,6 +1,6 @@
 //! `export.endpoint`, taken apart.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::Uri;
 
@@ -11,16 +11,18 @@ pub(super) const TRACES: &str = "/v1/traces";
 
 /// `http://HOST:PORT` or `https://HOST:PORT`; over HTTP a base URL, which may have a path and leave out the port.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Destination {
-    host: String,
-    port: u16,
+pub struct Destination {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// Never 0.
+    pub port: u16,
     /// Whether TLS is spoken.
-    pub(super) is_secure: bool,
+    pub is_secure: bool,
 }
 
 impl Destination {
     /// Reads a URL that has what `protocol` needs, and nothing more.
-    pub(super) fn parse(endpoint: &str, protocol: Protocol) -> Option<Self> {
+    pub fn parse(endpoint: &str, protocol: Protocol) -> Option<Self> {
         let is_over_http = protocol == Protocol::HttpProtobuf;
         let uri: Uri = endpoint.parse().ok()?;
         let own_port = match uri.scheme_str()? {
@@ -40,21 +42,53 @@ impl Destination {
 
     /// Whether what is sent there comes back to the listener at `own`, as far as the text can tell.
     pub(super) fn reaches(&self, own: SocketAddr) -> bool {
-        let listens = own.ip().to_canonical();
-        let on_loopback = listens.is_loopback() || listens.is_unspecified();
-        let meets = if self.host.trim_end_matches('.').eq_ignore_ascii_case("localhost") {
-            on_loopback
-        } else if let Ok(ip) = self.host.parse::<IpAddr>() {
-            let ip = ip.to_canonical();
-            // Connecting to the unspecified address connects to loopback.
-            ip == listens
-                || (ip.is_unspecified() && on_loopback)
-                || (ip.is_loopback() && listens.is_unspecified())
-        } else {
-            false
-        };
-        self.port == own.port() && meets
+        if self.host.trim_end_matches('.').eq_ignore_ascii_case("localhost") {
+            let listens = own.ip().to_canonical();
+            return self.port == own.port() && (listens.is_loopback() || listens.is_unspecified());
+        }
+        self.address().is_some_and(|ip| reaches(SocketAddr::new(ip, self.port), own, IpAddr::is_loopback))
     }
+
+    /// The host's address, where it is one and not a name: in any form that the operating system's resolver takes for one,
+    /// such as `127.1` or `0x7f000001`.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.host.parse().ok().or_else(|| numeric(&self.host).map(IpAddr::V4))
+    }
+}
+
+/// Whether a connection to `address` is made to the listener at `own`; `is_ours` tells addresses of this machine.
+pub fn reaches(address: SocketAddr, own: SocketAddr, is_ours: impl Fn(&IpAddr) -> bool) -> bool {
+    let (ip, listens) = (address.ip().to_canonical(), own.ip().to_canonical());
+    // Connecting to the unspecified address connects to loopback.
+    let on_loopback = listens.is_loopback() || listens.is_unspecified();
+    let meets =
+        ip == listens || (ip.is_unspecified() && on_loopback) || (listens.is_unspecified() && is_ours(&ip));
+    address.port() == own.port() && meets
+}
+
+/// One to four numbers, decimal, octal or hexadecimal, of which the last one fills all that is left: `inet_aton`.
+fn numeric(host: &str) -> Option<Ipv4Addr> {
+    let numbers: Vec<u32> = host.split('.').map(number).collect::<Option<_>>()?;
+    let (last, first) = numbers.split_last()?;
+    let octets = first.iter().map(|number| u8::try_from(*number)).collect::<Result<Vec<_>, _>>().ok()?;
+    let mut bytes = last.to_be_bytes();
+    let (taken, left) = bytes.split_at_mut_checked(octets.len())?;
+    if left.is_empty() || taken.iter().any(|byte| *byte != 0) {
+        return None;
+    }
+    taken.copy_from_slice(&octets);
+    Some(Ipv4Addr::from(bytes))
+}
+
+fn number(text: &str) -> Option<u32> {
+    let hexadecimal = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let (digits, radix) = match (hexadecimal, text.strip_prefix('0')) {
+        (Some(digits), _) => (digits, 16),
+        (None, Some(digits)) if !digits.is_empty() => (digits, 8),
+        _ => (text, 10),
+    };
+    // A sign is nothing that the resolver takes.
+    digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, radix).ok())?
 }
 
 /// Whether a path has what will be appended to it.
@@ -131,6 +165,28 @@ mod tests {
             ("http://0.0.0.0:4317", "127.0.0.1:4317", true),
             ("http://[::1]:4317", "[::]:4317", true),
             ("http://[::ffff:127.0.0.1]:4317", "127.0.0.1:4317", true),
+            ("http://[::ffff:7f00:1]:4317", "127.0.0.1:4317", true),
+            ("http://[0:0:0:0:0:0:0:1]:4317", "[::1]:4317", true),
+            ("http://[::]:4317", "127.0.0.1:4317", true),
+            ("http://127.1:4317", "127.0.0.1:4317", true),
+            ("http://127.0.1:4317", "127.0.0.1:4317", true),
+            ("http://2130706433:4317", "127.0.0.1:4317", true),
+            ("http://0x7f000001:4317", "127.0.0.1:4317", true),
+            ("http://0X7F.0.0.0x1:4317", "0.0.0.0:4317", true),
+            ("http://0177.0.0.1:4317", "127.0.0.1:4317", true),
+            ("http://017700000001:4317", "127.0.0.1:4317", true),
+            ("http://0:4317", "127.0.0.1:4317", true),
+            ("http://0.0:4317", "127.0.0.1:4317", true),
+            ("http://127.2:4317", "127.0.0.1:4317", false),
+            ("http://127.1:4318", "127.0.0.1:4317", false),
+            ("http://256.1:4317", "127.0.0.1:4317", false),
+            ("http://127.0.0.256:4317", "127.0.0.1:4317", false),
+            ("http://127.0.0.0.1:4317", "0.0.0.0:4317", false),
+            ("http://0x100000000:4317", "127.0.0.1:4317", false),
+            ("http://089.1:4317", "0.0.0.0:4317", false),
+            ("http://0x:4317", "0.0.0.0:4317", false),
+            ("http://127..1:4317", "0.0.0.0:4317", false),
+            ("http://cafe:4317", "0.0.0.0:4317", false),
             ("http://127.0.0.1:14317", "127.0.0.1:4317", false),
             ("http://10.0.0.9:4317", "127.0.0.1:4317", false),
             ("http://10.0.0.9:4317", "0.0.0.0:4317", false),

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -35,6 +35,16 @@ pub enum ChannelError {
     /// Not a URL with a host.
     #[error("export.endpoint: must be http://HOST:PORT or https://HOST:PORT, got {0}")]
     Endpoint(String),
+    /// What is sent there would come in again.
+    #[error("export.endpoint: must not be a port of our own, {key} is {address}, got {endpoint}")]
+    Ourselves {
+        /// What is configured.
+        endpoint: String,
+        /// The key of the port.
+        key: &'static str,
+        /// Where that one listens.
+        address: SocketAddr,
+    },
     /// A certificate or a key cannot be used.
     #[error("{0}")]
     Tls(FileError),

@@ -103,6 +103,17 @@ impl Failure {
         }
     }
 
+    /// The request was sent from here. The exporter counts what is lost with it; nobody else was refused anything.
+    pub(crate) fn returned() -> Self {
+        Self {
+            status: Status::failed_precondition(
+                "this is the process that has sent the request: its export.endpoint leads back to it",
+            ),
+            http: StatusCode::LOOP_DETECTED,
+            refusal: None,
+        }
+    }
+
     /// There is nothing at the path.
     pub(crate) fn unknown(fault: impl Into<String>) -> Self {
         Self { status: Status::unimplemented(fault), http: StatusCode::NOT_FOUND, refusal: None }

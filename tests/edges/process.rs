@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use tokio::net::TcpStream;
 use tonic::Status;
 
+use super::ourselves::Between;
 use super::support::backend::{Answer, Backend};
 use super::support::{eventually, http};
 use super::tls::Files;
@@ -22,7 +23,9 @@ struct Process {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
+    grpc: SocketAddr,
     http: SocketAddr,
+    admin: SocketAddr,
 }
 
 impl Process {
@@ -42,11 +45,14 @@ impl Process {
                 written.lock().expect("no panic").push(line);
             }
         });
-        let mut process = Self { child, log, reader: Some(reader), http: ([127, 0, 0, 1], 0).into() };
-        process.http = eventually("it says where it listens", async || {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut process =
+            Self { child, log, reader: Some(reader), grpc: nowhere, http: nowhere, admin: nowhere };
+        (process.grpc, process.http, process.admin) = eventually("it says where it listens", async || {
             let log = process.log();
             let line = log.iter().find(|line| line.contains("listening for OTLP"))?;
-            line.split_once("\"http\":\"")?.1.split_once('"')?.0.parse().ok()
+            let address = |port| line.split_once(port)?.1.split_once('"')?.0.parse().ok();
+            Some((address("\"grpc\":\"")?, address("\"http\":\"")?, address("\"admin\":\"")?))
         })
         .await;
         process
@@ -186,4 +192,29 @@ async fn without_file_descriptors_nobody_is_accepted_and_with_them_everybody_aga
     // One line a minute, however often it fails.
     let told = log.iter().filter(|line| line.contains("cannot accept a connection")).count();
     assert_eq!(told, 1);
+}
+
+// F14, E8.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_leads_back_is_named_once_however_much_comes_back() {
+    let (between, files) = (Between::start().await, Files::new());
+    let rest = "telemetry: {admin: {endpoint: 127.0.0.1:0}}";
+    let process = Process::start("", &config(&files, &between.endpoint(), rest)).await;
+    between.lead_to(process.grpc);
+    for number in 1..=3 {
+        let json = "content-type: application/json";
+        assert_eq!(process.post("/v1/traces", &[json], trace(number).as_bytes()).await, 200);
+        eventually("it has come back", async || {
+            let page = http::get(process.admin, "/metrics").await?.text();
+            page.contains(&format!("{{reason=\"rejected\"}} {number}\n")).then_some(())
+        })
+        .await;
+    }
+    let (ended, log) = process.end();
+    assert!(ended.success(), "{ended}");
+    let told: Vec<_> = log.iter().filter(|line| line.contains("leads back to this process")).collect();
+    assert_eq!(told.len(), 1, "{log:#?}");
+    let lost = log.iter().find(|line| line.contains("lost spans")).expect("what is lost is told");
+    assert!(lost.contains("FAILED_PRECONDITION") && lost.contains("its export.endpoint"), "{lost}");
+    assert!(log.last().is_some_and(|line| line.contains("\"rejected\":3")), "{log:#?}");
 }
