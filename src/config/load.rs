@@ -174,7 +174,7 @@ fn missing_endpoint() -> Finding {
 fn located(finding: Finding, tree: &Tree, endpoint_variable: Option<&'static str>) -> Problem {
     let Finding { key, involved, rule, got } = finding;
     if let Some(variable) = endpoint_variable.filter(|_| key == ENDPOINT) {
-        let got = Some(shown_value(&key, got));
+        let got = Some(shown_value(&key, &got));
         return Problem { position: None, key: variable.to_owned(), rule, got, did_you_mean: None };
     }
     if let Some(id) = tree.find(&key) {
@@ -182,6 +182,6 @@ fn located(finding: Finding, tree: &Tree, endpoint_variable: Option<&'static str
     }
     let related = involved.iter().find_map(|involved| tree.find(involved));
     let id = related.unwrap_or_else(|| tree.find_nearest(&key));
-    let got = Some(shown_value(&key, got));
+    let got = Some(shown_value(&key, &got));
     Problem { position: Some(tree.position(id)), key, rule, got, did_you_mean: None }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::tree::is_within;
+
 /// Every problem of one configuration, in the order of the file.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problems {
@@ -84,12 +86,40 @@ pub(super) fn nearest(given: &str, known: &[&'static str]) -> Option<&'static st
     (distance(near) <= (near.len() / 3).clamp(1, 3)).then_some(near)
 }
 
-/// What a message shows of the value of `key`: nothing where a secret may be in it.
-pub(super) fn shown_value(key: &str, value: String) -> String {
-    let is_header = key.starts_with("export.headers.");
-    // `http://user:password@host`
-    let has_credentials = value.contains('@') && !key.starts_with("slow.routes");
-    if is_header || has_credentials { "a value that is not shown".to_owned() } else { value }
+/// What a message says where a secret may be.
+const HIDDEN: &str = "a value that is not shown";
+
+/// What a message shows of `text`, all of the value of `key`: of a header nothing, and of a URL nothing of who asks
+/// (`http://user:password@host`) and of its query, both of which can be secret.
+pub(super) fn shown_value(key: &str, text: &str) -> String {
+    visible(key, text).unwrap_or_else(|| HIDDEN.to_owned())
+}
+
+/// The same of text that stands in quotes.
+pub(super) fn shown_quoted(key: &str, text: &str) -> String {
+    visible(key, text).map_or_else(|| HIDDEN.to_owned(), |text| format!("\"{text}\""))
+}
+
+fn visible(key: &str, text: &str) -> Option<String> {
+    let is_header = is_within(key, "export.headers");
+    // In a route each of these characters can stand for itself.
+    let is_route = is_within(key, "slow.routes");
+    if is_header || (text.contains('@') && !is_route) {
+        return None;
+    }
+    let is_url = text.contains("://") || key.to_ascii_lowercase().ends_with("endpoint");
+    let query = text.find(['?', '#']).filter(|_| is_url && !is_route);
+    // Cut only then: what is left of a long value does not tell what it was.
+    let (shown, rest) = query.map_or((text, ""), |at| (text.get(..=at).unwrap_or_default(), "..."));
+    Some(shortened(shown) + rest)
+}
+
+/// A reference to a variable as a message shows it: its default can be a secret.
+pub(super) fn shown_reference(written: &str) -> String {
+    match written.split_once(":-") {
+        Some((name, _)) => shortened(&format!("{name}:-")) + "...",
+        None => shortened(written),
+    }
 }
 
 /// Text as it may stand in a message: on one line, and not long.
@@ -139,6 +169,34 @@ mod tests {
         let problem =
             Problem { key: "export.headers.a\u{1}\nb".to_owned(), ..Problem::of_the_file("must be") };
         assert_eq!(problem.to_string(), "export.headers.a\\u{1}\\nb: must be");
+    }
+
+    // C10, G7.
+    #[test]
+    fn no_secret_that_a_url_can_have_is_shown() {
+        let endpoint = "export.endpoint";
+        let long = format!("http://user:{}@host", "s3cret".repeat(50));
+        for (key, text, shown) in [
+            (endpoint, "http://host:4317/v1/traces", "http://host:4317/v1/traces"),
+            (endpoint, "http://host:4317?token=s3cret", "http://host:4317?..."),
+            (endpoint, "host:4317?token=s3cret", "host:4317?..."),
+            (endpoint, "http://host:4317#s3cret", "http://host:4317#..."),
+            (endpoint, "http://user:s3cret@host", HIDDEN),
+            (endpoint, &long, HIDDEN),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "host?token=s3cret", "host?..."),
+            ("receive.grpc.endpoint", "http://host/?token=s3cret", "http://host/?..."),
+            ("memory_limit", "https://host/a?token=s3cret", "https://host/a?..."),
+            ("export", "http://user:s3cret@host", HIDDEN),
+            ("export.headers", "Authorization: Bearer s3cret", HIDDEN),
+            ("export.headers.authorization", "s3cret", HIDDEN),
+            ("slow.routes[0].route", "GET /@me?x#y", "GET /@me?x#y"),
+        ] {
+            assert_eq!(shown_value(key, text), shown, "{key} {text}");
+        }
+        assert_eq!(shown_quoted(endpoint, "http://host?s3cret"), "\"http://host?...\"");
+        assert_eq!(shown_quoted(endpoint, "http://a:s3cret@host"), HIDDEN);
+        assert_eq!(shown_reference("${env:A KEY:-s3cret}"), "${env:A KEY:-...");
+        assert_eq!(shown_reference("${env:KEY}"), "${env:KEY}");
     }
 
     #[test]

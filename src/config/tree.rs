@@ -5,7 +5,7 @@
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
 
-use super::problem::{Problem, nearest, shortened, shown_value};
+use super::problem::{Problem, nearest, shortened, shown_quoted, shown_reference, shown_value};
 use super::variables::Variables;
 
 /// How deep values may nest; the configuration itself needs five levels.
@@ -162,7 +162,7 @@ impl Tree {
     /// A problem with the value `id`.
     pub(super) fn problem(&self, id: Id, rule: impl Into<String>) -> Problem {
         let key = self.path(id);
-        let got = shown_value(&key, self.shown(id));
+        let got = self.shown(id, &key);
         let position = Some(self.position(id));
         Problem { position, key, rule: rule.into(), got: Some(got), did_you_mean: None }
     }
@@ -204,11 +204,12 @@ impl Tree {
         }
     }
 
-    fn shown(&self, id: Id) -> String {
+    /// What a message shows of the value `id`, whose key is `key`.
+    fn shown(&self, id: Id, key: &str) -> String {
         match self.content(id) {
             Content::Scalar { text, plain: true } if text.is_empty() => "nothing".to_owned(),
-            Content::Scalar { text, plain: true } => shortened(text),
-            Content::Scalar { text, plain: false } => format!("\"{}\"", shortened(text)),
+            Content::Scalar { text, plain: true } => shown_value(key, text),
+            Content::Scalar { text, plain: false } => shown_quoted(key, text),
             Content::List(_) => "a list".to_owned(),
             Content::Mapping(_) => "a mapping".to_owned(),
         }
@@ -257,7 +258,7 @@ impl Builder<'_> {
                 let id = self.add(Content::Scalar { text, plain: style == ScalarStyle::Plain }, position);
                 for reference in unresolved {
                     let mut problem = self.tree.problem(id, reference.rule);
-                    problem.got = Some(shortened(&reference.written));
+                    problem.got = Some(shown_reference(&reference.written));
                     self.refuse(id, problem);
                 }
                 if tag.is_some() {
@@ -324,7 +325,7 @@ impl Builder<'_> {
         };
         let first = siblings.iter().copied().find(|id| self.tree.key(*id) == key);
         let mut faults: Vec<(String, String)> =
-            unresolved.into_iter().map(|reference| (reference.rule, reference.written)).collect();
+            unresolved.into_iter().map(|found| (found.rule, shown_reference(&found.written))).collect();
         if let Some(first) = first {
             let (line, _) = self.tree.key_position(first);
             faults.push((
