@@ -7,6 +7,7 @@
 mod check;
 mod defaults;
 pub mod destination;
+mod environment;
 mod load;
 pub mod memory;
 mod problem;
@@ -305,6 +306,9 @@ pub struct Export {
     /// has another path. No key of the file.
     #[serde(skip)]
     pub traces_path: String,
+    /// Variables of the environment on exporters that are set and mean nothing here. No key of the file.
+    #[serde(skip)]
+    pub unused_variables: Vec<String>,
     /// How the destination is spoken to.
     pub protocol: Protocol,
     /// Sent with every request; values are never logged.

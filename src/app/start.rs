@@ -56,6 +56,11 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     for cut in cuts {
         tracing::warn!("{cut}");
     }
+    let unused = &config.export.unused_variables;
+    if !unused.is_empty() {
+        // Their values may be secrets.
+        tracing::warn!(variables = unused.join(", "), "set in the environment, and not used here");
+    }
     if config.export.tls.insecure_skip_verify {
         tracing::warn!(
             "export.tls.insecure_skip_verify: whoever is in the way can read and change what is sent"

@@ -135,6 +135,7 @@ impl Default for Export {
         Self {
             endpoint: "http://127.0.0.1:14317".to_owned(),
             traces_path: TRACES.to_owned(),
+            unused_variables: Vec::new(),
             protocol: Protocol::Grpc,
             headers: BTreeMap::new(),
             compression: Compression::Auto,

@@ -4,23 +4,16 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use http::Uri;
-
 use super::check::{Finding, check};
-use super::destination::TRACES;
+use super::environment::{ENDPOINT, Environment, general_endpoint};
 use super::problem::{Problem, Problems, shown_value};
 use super::read::read;
 use super::tree::{Tree, is_within};
 use super::variables::Variables;
-use super::{Config, Export, Protocol, memory};
+use super::{Config, Export, memory};
 
 /// A configuration with every key and a comment for each takes 4 KiB.
 const MAX_FILE_SIZE: u64 = 128 << 10;
-
-const ENDPOINT: &str = "export.endpoint";
-
-/// The variables of the OpenTelemetry specification that say where traces go, the more special one first.
-const ENDPOINT_VARIABLES: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
 /// Reads the configuration of `run`: the file at `path`, where there is one, and `env`, which looks up a variable.
 /// The destination must come from either; the file wins.
@@ -89,15 +82,20 @@ fn parse(
     problems.extend(mistakes);
     // What stands behind a syntax error is not known, so nothing can be said of keys together.
     if tree.complete {
-        let variable = settle_endpoint(&mut config, &tree, env);
+        let environment = Environment::complete(&mut config.export, &tree, env);
         let is_wrong = |key: &str| {
-            problems.iter().any(|problem| is_within(key, &problem.key) || is_within(&problem.key, key))
+            let given_by = environment.variable_of(key);
+            problems.iter().chain(&environment.problems).any(|problem| {
+                is_within(key, &problem.key)
+                    || is_within(&problem.key, key)
+                    || given_by == Some(problem.key.as_str())
+            })
         };
         // Behind a route that was left out, the others are counted wrongly.
         let lost_a_route = problems
             .iter()
             .any(|problem| is_within(&problem.key, "slow.routes") && problem.key.ends_with(']'));
-        let has_endpoint = variable.is_some() || !config.export.endpoint.is_empty();
+        let has_endpoint = !config.export.endpoint.is_empty();
         let memory_limit = memory::limit(&config.memory_limit, cgroup);
         let mut findings = Vec::new();
         if has_endpoint {
@@ -117,63 +115,26 @@ fn parse(
                 && !is_wrong(&finding.key)
                 && !finding.involved.iter().any(|involved| is_wrong(involved))
         });
-        problems.extend(findings.into_iter().map(|finding| located(finding, &tree, variable)));
+        problems.extend(findings.into_iter().map(|finding| located(finding, &tree, &environment)));
+        problems.extend(environment.problems);
     }
     problems.sort_by_key(|problem| problem.position);
     if problems.is_empty() { Ok(config) } else { Err(problems) }
-}
-
-/// Takes the destination from the environment where the file gives none, and returns the variable's name;
-/// empties it where nothing gives one.
-fn settle_endpoint(
-    config: &mut Config,
-    tree: &Tree,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Option<&'static str> {
-    if tree.find(ENDPOINT).is_some() && !config.export.endpoint.is_empty() {
-        return None;
-    }
-    // An empty variable counts as none, as the specification has it.
-    let given = ENDPOINT_VARIABLES.into_iter().find_map(|name| {
-        let value = env(name).filter(|value| !value.is_empty())?;
-        Some((name, value))
-    });
-    let (name, value) = given.unzip();
-    config.export.endpoint = value.unwrap_or_default();
-    if name == Some(ENDPOINT_VARIABLES[0]) && config.export.protocol == Protocol::HttpProtobuf {
-        take_whole(&mut config.export);
-    }
-    name
-}
-
-/// The variable for traces alone is the whole URL, to be used as it is; the other one is a base, as ours is.
-fn take_whole(export: &mut Export) {
-    if let Some(base) = export.endpoint.strip_suffix(TRACES) {
-        export.endpoint = base.to_owned();
-        return;
-    }
-    // Another path is that of traces alone, so the other signals go by the host.
-    let Ok(uri) = export.endpoint.parse::<Uri>() else { return };
-    let is_bare = !export.endpoint.contains(['@', '#', '?']);
-    if let (true, Some(scheme), Some(authority)) = (is_bare, uri.scheme(), uri.authority()) {
-        uri.path().clone_into(&mut export.traces_path);
-        export.endpoint = format!("{scheme}://{authority}");
-    }
 }
 
 fn missing_endpoint() -> Finding {
     Finding {
         key: ENDPOINT.to_owned(),
         involved: Vec::new(),
-        rule: format!("must say where traces go, or {} must", ENDPOINT_VARIABLES[1]),
+        rule: format!("must say where traces go, or {} must", general_endpoint()),
         got: "nothing".to_owned(),
     }
 }
 
 /// The finding with its place: that of its key, else of a key it has to do with, else of what is around it.
-fn located(finding: Finding, tree: &Tree, endpoint_variable: Option<&'static str>) -> Problem {
+fn located(finding: Finding, tree: &Tree, environment: &Environment) -> Problem {
     let Finding { key, involved, rule, got } = finding;
-    if let Some(variable) = endpoint_variable.filter(|_| key == ENDPOINT) {
+    if let Some(variable) = environment.variable_of(&key) {
         let got = Some(shown_value(&key, &got));
         return Problem { position: None, key: variable.to_owned(), rule, got, did_you_mean: None };
     }

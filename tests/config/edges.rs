@@ -1,6 +1,10 @@
 //! The keys of both edges: where traces go, and who may send them.
 
-use laggard::config::Protocol;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use laggard::config::{Compression, Config, Protocol};
 
 use super::{check, load_text, with_destination};
 
@@ -54,6 +58,97 @@ fn the_environments_url_for_traces_is_whole_and_the_general_one_is_a_base() {
     assert!(problems.starts_with("laggard.yaml: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: must be "), "{problems}");
     let over_grpc = load_text("", &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4317")]);
     assert_eq!(over_grpc.expect("right").export.endpoint, "http://collector:4317");
+}
+
+/// Every variable that has a key, each for a destination over HTTP.
+const VARIABLES: [(&str, &str); 8] = [
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector/otlp"),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=s3cret,x-scope=a%20b"),
+    ("OTEL_EXPORTER_OTLP_TIMEOUT", "2500"),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+    ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/tls/ca.pem"),
+    ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/tls/ours.pem"),
+    ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/tls/ours.key"),
+];
+
+// R14.
+#[test]
+fn the_environment_says_how_its_destination_is_reached() {
+    let mut expected = Config::default();
+    let export = &mut expected.export;
+    "https://collector/otlp".clone_into(&mut export.endpoint);
+    export.protocol = Protocol::HttpProtobuf;
+    export.headers = [("x-api-key", "s3cret"), ("x-scope", "a b")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    export.timeout = Duration::from_millis(2500);
+    export.compression = Compression::Gzip;
+    export.tls.ca_file = "/tls/ca.pem".into();
+    export.tls.cert_file = "/tls/ours.pem".into();
+    export.tls.key_file = "/tls/ours.key".into();
+    assert_eq!(load_text("", &VARIABLES), Ok(expected));
+
+    let traces = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "700");
+    let export = load_text("export: {compression: none}", &[&VARIABLES[..], &[traces]].concat())
+        .expect("right")
+        .export;
+    assert_eq!((export.compression, export.timeout), (Compression::None, Duration::from_millis(700)));
+    let unused = ["OTEL_EXPORTER_OTLP_COMPRESSION", "OTEL_EXPORTER_OTLP_TIMEOUT"];
+    assert_eq!(export.unused_variables, unused, "the file and the variable for traces win");
+}
+
+// R14.
+#[test]
+fn variables_that_mean_nothing_here_are_known_by_name() {
+    let empty = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "");
+    let file = load_text("export: {endpoint: 'http://file:4317'}", &[&VARIABLES[..], &[empty]].concat());
+    let mut expected: Vec<_> = VARIABLES.iter().map(|(name, _)| (*name).to_owned()).collect();
+    expected.sort();
+    let export = file.expect("the file says it all").export;
+    assert_eq!((&*export.endpoint, export.protocol), ("http://file:4317", Protocol::Grpc));
+    assert_eq!(export.unused_variables, expected);
+    assert_eq!(export.headers, BTreeMap::new());
+    assert_eq!(export.tls.ca_file, Path::new(""));
+
+    let others = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317"),
+        ("OTEL_EXPORTER_OTLP_INSECURE", "true"),
+        ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://logs:4317"),
+        ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "a=b"),
+    ];
+    let unused = load_text("", &others).expect("right").export.unused_variables;
+    assert_eq!(unused, others.map(|(name, _)| name)[1..]);
+}
+
+// R14, C10.
+#[test]
+fn what_is_wrong_with_a_variable_names_it_and_tells_no_header() {
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
+    for (variable, value, expected) in [
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "5s", "must be a whole number of milliseconds, got 5s"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "0", "must be more than 0s, got 0s"),
+        (
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+            "http/json",
+            "must be one of grpc, http/protobuf, got http/json",
+        ),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "br", "must be one of none, gzip, zstd, got br"),
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "x-api-key: s3cret",
+            "must be NAME=VALUE pairs with commas between them, values percent-encoded, got a value that is not shown",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "te=s3cret",
+            "must be left to the protocol, which sets it, got a value that is not shown",
+        ),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem", "needs an https endpoint, got /ca.pem"),
+    ] {
+        let problems = load_text("", &[endpoint, (variable, value)]).expect_err(value).to_string();
+        assert_eq!(problems, format!("laggard.yaml: {variable}: {expected}"));
+    }
 }
 
 #[test]
