@@ -1,6 +1,6 @@
 //! The file in which what was learned survives a restart: read at start, written every few minutes and at the end.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::future::Future;
 use std::io::{self, BufWriter, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -34,11 +34,15 @@ pub(super) struct SnapshotFile {
     /// Bytes; a larger file is not read.
     limit: u64,
     complained_at: Option<Nanos>,
+    /// Held for as long as the process lives.
+    lock: Option<File>,
 }
 
 #[derive(Clone, Debug)]
 struct Place {
     path: PathBuf,
+    /// Who has locked it writes the others: beside them, since a file that is renamed takes its locks along.
+    lock: PathBuf,
     /// Where it is written before it takes the place of the last one: beside it, so that renaming is atomic.
     temporary: PathBuf,
 }
@@ -50,10 +54,13 @@ impl SnapshotFile {
             return None;
         }
         let path = behind_link(path);
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let place = Place { path, temporary: temporary.into() };
-        Some(Self { place, limit, complained_at: None })
+        let beside = |suffix: &str| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        let place = Place { lock: beside(".lock"), temporary: beside(".tmp"), path };
+        Some(Self { place, limit, complained_at: None, lock: None })
     }
 
     /// Takes back what the file holds. One that cannot be used costs a warning and what it held; `None` where it is
@@ -86,9 +93,25 @@ impl SnapshotFile {
             Err(error) => unusable(&format!("cannot be read: {error}")),
         }
         // Better said now than after the first minutes.
-        let probe = self.place.create().and_then(|_| fs::remove_file(&self.place.temporary));
+        let probe = self.take_lock().and_then(|()| self.place.create()).map(drop);
+        let probe = probe.and_then(|()| fs::remove_file(&self.place.temporary));
         self.note(now, probe);
         Some(self)
+    }
+
+    /// Makes the file ours to write. Another process may have it that is ending, so this is tried before every write.
+    fn take_lock(&mut self) -> io::Result<()> {
+        if self.lock.is_some() {
+            return Ok(());
+        }
+        // Where there cannot be such a file, or no locks, nobody is kept apart.
+        let Ok(lock) = owned().create(true).truncate(false).open(&self.place.lock) else { return Ok(()) };
+        if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+            let rule = "another process keeps there what it has learned, and each needs a file of its own";
+            return Err(io::Error::other(rule));
+        }
+        self.lock = Some(lock);
+        Ok(())
     }
 
     /// `None` where it is something else than a file, such as a directory or a pipe.
@@ -123,15 +146,21 @@ impl SnapshotFile {
                 () = &mut stop => break,
                 _ = ticks.tick() => {}
             }
-            let written = self.place.write(clock.now(), Arc::clone(&pipeline)).await;
+            let written = self.write(clock.now(), Arc::clone(&pipeline)).await;
             self.note(clock.now(), written);
         }
+        let written = timeout(PATIENCE, self.write(clock.now(), pipeline)).await;
         let path = self.place.path.display();
-        match timeout(PATIENCE, self.place.write(clock.now(), pipeline)).await {
+        match written {
             Ok(Ok(())) => tracing::info!("what was learned is kept in {path}"),
             Ok(Err(error)) => tracing::warn!("baseline.snapshot_file: {path} cannot be written: {error}"),
             Err(_) => tracing::warn!("baseline.snapshot_file: {path} was not written within {PATIENCE:?}"),
         }
+    }
+
+    async fn write(&mut self, now: Nanos, pipeline: Arc<Pipeline>) -> io::Result<()> {
+        self.take_lock()?;
+        self.place.write(now, pipeline).await
     }
 
     /// Tells of what went wrong, at most once an hour, and when it goes well again.
@@ -189,10 +218,16 @@ impl Place {
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
 
-    /// Its spans are for nobody else's eyes.
     fn create(&self) -> io::Result<File> {
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.temporary)
+        owned().create(true).truncate(true).open(&self.temporary)
     }
+}
+
+/// For a file of ours: spans are for nobody else's eyes.
+fn owned() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    options
 }
 
 #[cfg(test)]
@@ -214,7 +249,32 @@ mod tests {
 
     fn names(folder: &tempfile::TempDir) -> Vec<String> {
         let entries = fs::read_dir(folder.path()).expect("a folder");
-        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect()
+        let name = |entry: fs::DirEntry| entry.file_name().into_string().expect("text");
+        let mut names: Vec<_> = entries.map(|entry| name(entry.expect("an entry"))).collect();
+        names.sort();
+        names
+    }
+
+    // H11.
+    #[tokio::test]
+    async fn of_two_processes_only_the_first_writes_and_the_second_once_that_has_ended() {
+        let (folder, pipeline) = (tempfile::tempdir().expect("a folder"), pipeline());
+        let path = folder.path().join("learned");
+        let mut first = file(&folder).restore(0, &pipeline).expect("ours");
+        first.write(0, Arc::clone(&pipeline)).await.expect("writes");
+        let before = fs::read(&path).expect("written");
+        let mut second = file(&folder).restore(0, &pipeline).expect("it is read all the same");
+        assert_eq!(second.complained_at, Some(0));
+        fs::write(&path, &before[..8]).expect("writes");
+        let refused =
+            second.write(1, Arc::clone(&pipeline)).await.expect_err("it is the other's").to_string();
+        assert!(refused.starts_with("another process keeps there what it has learned"), "{refused}");
+        assert_eq!(fs::read(&path).expect("there"), before[..8]);
+        first.write(2, Arc::clone(&pipeline)).await.expect("writes");
+        drop(first);
+        fs::remove_file(&path).expect("there");
+        second.write(3, pipeline).await.expect("writes");
+        assert!(path.exists());
     }
 
     #[tokio::test(start_paused = true)]
@@ -224,7 +284,7 @@ mod tests {
         let (stop, stopped) = oneshot::channel::<()>();
         let pipeline = pipeline();
         let snapshot = file(&folder).restore(0, &pipeline).expect("ours");
-        assert_eq!(names(&folder), [""; 0], "trying it out leaves nothing behind");
+        assert_eq!(names(&folder), ["learned.lock"], "trying it out leaves nothing behind");
         let keep = snapshot.keep(Clock::start(), pipeline, async { drop(stopped.await) });
         let mut keep = std::pin::pin!(keep);
         assert!(timeout(PERIOD.mul_f32(0.99), &mut keep).await.is_err());
@@ -237,7 +297,7 @@ mod tests {
         // On a paused clock patience has ended at once wherever a thread is waited for.
         tokio::time::resume();
         keep.await;
-        assert_eq!(names(&folder), ["learned"]);
+        assert_eq!(names(&folder), ["learned", "learned.lock"]);
     }
 
     #[test]
