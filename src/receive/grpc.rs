@@ -41,7 +41,7 @@ const EMPTY: Bytes = Bytes::from_static(&[0; PREFIX]);
 /// [`Patience::drain`](super::connection::Patience).
 pub async fn serve(listener: TcpListener, intake: Arc<Intake>, shutdown: impl Future<Output = ()>) {
     let waits = (intake.patience, intake.ahead.clone());
-    let tls = intake.tls.as_ref().map(|tls| tls.port(Transport::Grpc));
+    let tls = intake.tls.as_ref().map(|tls| tls.port(Transport::Grpc, &intake.metrics));
     connection::serve((listener, tls), waits, shutdown, move |request| {
         let intake = intake.clone();
         async move { answer(&intake, request).await }

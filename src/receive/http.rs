@@ -28,7 +28,7 @@ const DISCARD: u64 = 256 * 1024;
 /// [`Patience::drain`](super::connection::Patience).
 pub async fn serve(listener: TcpListener, intake: Arc<Intake>, shutdown: impl Future<Output = ()>) {
     let waits = (intake.patience, intake.ahead.clone());
-    let tls = intake.tls.as_ref().map(|tls| tls.port(Transport::Http));
+    let tls = intake.tls.as_ref().map(|tls| tls.port(Transport::Http, &intake.metrics));
     connection::serve((listener, tls), waits, shutdown, move |request| {
         let intake = intake.clone();
         async move {

@@ -17,7 +17,7 @@ use tokio_util::either::Either;
 
 use crate::config::ReceiverTls;
 use crate::secrets::{FileError, Named, Reload, Reloaded, pem};
-use crate::telemetry::metrics::{Labels, Transport};
+use crate::telemetry::metrics::{Handshake, Labels, Metrics, Transport};
 use crate::telemetry::repeated::Repeated;
 
 const CERT_FILE: &str = "receive.tls.cert_file";
@@ -55,8 +55,8 @@ impl ServerTls {
     }
 
     /// For one of the ports.
-    pub(crate) fn port(&self, transport: Transport) -> Port {
-        Port { tls: self.clone(), transport, failures: Arc::default() }
+    pub(crate) fn port(&self, transport: Transport, metrics: &Arc<Metrics>) -> Port {
+        Port { tls: self.clone(), transport, metrics: Arc::clone(metrics), failures: Arc::default() }
     }
 
     /// What is to be looked at now and then.
@@ -70,14 +70,16 @@ impl ServerTls {
 pub(crate) struct Port {
     tls: ServerTls,
     transport: Transport,
+    metrics: Arc<Metrics>,
     /// Peers that failed: their number is theirs to choose.
     failures: Arc<Mutex<Repeated>>,
 }
 
 impl Port {
-    /// Tells now and then of peers that speak no TLS, or of whom we want to know nothing. Probes and scans that say nothing
-    /// are not worth a line.
+    /// Counts peers that speak no TLS, or of whom we want to know nothing, and tells of them now and then. Probes and scans
+    /// that say nothing are not worth a line.
     fn complain(&self, error: &io::Error) {
+        self.metrics.failed_handshakes.add(self.transport, failure(error), 1);
         if error.kind() != io::ErrorKind::InvalidData {
             tracing::debug!(%error, "a connection ended before TLS was agreed on");
             return;
@@ -109,6 +111,21 @@ pub(crate) async fn secured<S: AsyncRead + AsyncWrite + Unpin>(
     let secured = secured.map_err(|_| io::ErrorKind::TimedOut.into()).and_then(|secured| secured);
     let secured = secured.inspect_err(|error| port.complain(error))?;
     Ok(Either::Right(Box::new(secured)))
+}
+
+fn failure(error: &io::Error) -> Handshake {
+    match error.get_ref().and_then(|cause| cause.downcast_ref()) {
+        Some(rustls::Error::InvalidMessage(_)) => Handshake::NoTls,
+        Some(rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol) => {
+            Handshake::Incompatible
+        }
+        Some(rustls::Error::NoCertificatesPresented) => Handshake::NoCertificate,
+        Some(rustls::Error::InvalidCertificate(_)) => Handshake::BadCertificate,
+        Some(rustls::Error::AlertReceived(_)) => Handshake::Refused,
+        Some(_) => Handshake::Other,
+        None if error.kind() == io::ErrorKind::TimedOut => Handshake::TimedOut,
+        None => Handshake::Closed,
+    }
 }
 
 fn configs(contents: &[Vec<u8>]) -> Result<Configs, FileError> {

@@ -60,6 +60,28 @@ labels! {
 }
 
 labels! {
+    /// Why a connection ended before TLS was agreed on.
+    Handshake = "reason" {
+        /// What came is no TLS.
+        NoTls = "no_tls",
+        /// No version, cipher or protocol in common.
+        Incompatible = "incompatible",
+        /// The client has shown no certificate.
+        NoCertificate = "no_certificate",
+        /// The client's certificate is not good here.
+        BadCertificate = "bad_certificate",
+        /// The client wants nothing of us: our certificate is not good there, for one.
+        Refused = "refused",
+        /// The client went away, or said nothing at all.
+        Closed = "closed",
+        /// It took too long.
+        TimedOut = "timed_out",
+        /// Anything else that breaks TLS.
+        Other = "other",
+    }
+}
+
+labels! {
     /// Why a span was forwarded.
     Class = "class" {
         /// Its trace was slow.

@@ -15,8 +15,8 @@ use super::movements::Movements;
 use super::root_causes::RootCauses;
 
 pub use super::labels::{
-    Class, Decided, DropReason, ErasedThreshold, Labels, Late, Part, Refusal, RelayOutcome, RouteState,
-    Signal, Transport, Trigger, Verdict,
+    Class, Decided, DropReason, ErasedThreshold, Handshake, Labels, Late, Part, Refusal, RelayOutcome,
+    RouteState, Signal, Transport, Trigger, Verdict,
 };
 
 /// All metrics of one instance.
@@ -29,6 +29,8 @@ pub struct Metrics {
     pub refused_requests: Counters2<Transport, Refusal>,
     /// `laggard_receiver_delayed_requests_total`
     pub delayed_requests: Counter,
+    /// `laggard_receiver_failed_handshakes_total`
+    pub failed_handshakes: Counters2<Transport, Handshake>,
     /// `laggard_exporter_sent_spans_total`
     pub sent_spans: Counters<Class>,
     /// `laggard_reference_spans_sent_total`
@@ -107,6 +109,10 @@ impl Default for Metrics {
             delayed_requests: register.counter(
                 "laggard_receiver_delayed_requests_total",
                 "Requests that had to wait for room before they were read, taken in the end or refused",
+            ),
+            failed_handshakes: register.counters2(
+                "laggard_receiver_failed_handshakes_total",
+                "Connections that ended before TLS was agreed on",
             ),
             sent_spans: register
                 .counters("laggard_exporter_sent_spans_total", "Spans acknowledged by the destination"),
@@ -355,11 +361,12 @@ mod tests {
     use super::*;
 
     /// Those of the process are read elsewhere.
-    const ALL: [&str; 34] = [
+    const ALL: [&str; 35] = [
         "laggard_receiver_accepted_spans_total",
         "laggard_receiver_refused_spans_total",
         "laggard_receiver_refused_requests_total",
         "laggard_receiver_delayed_requests_total",
+        "laggard_receiver_failed_handshakes_total",
         "laggard_exporter_sent_spans_total",
         "laggard_reference_spans_sent_total",
         "laggard_dropped_spans_total",

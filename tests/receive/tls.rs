@@ -210,6 +210,45 @@ async fn g2_only_clients_of_the_configured_authority_get_in() {
     secure.end().await;
 }
 
+// G1, G2.
+#[tokio::test]
+async fn g1_g2_handshakes_that_fail_are_counted_by_their_reason() {
+    let secure = Secure::start(Some(&Authority::new()), Patience::default()).await;
+    let counted = async |transport: &str, reason: &str| {
+        let series = format!(
+            "laggard_receiver_failed_handshakes_total{{transport=\"{transport}\",reason=\"{reason}\"}}"
+        );
+        secure.receiver.until(&series, |failures| failures > 0).await;
+    };
+    let (grpc, http) = (secure.receiver.grpc, secure.receiver.http);
+    let mut stream = TcpStream::connect(http).await.expect("a connection");
+    stream.write_all(b"POST /v1/traces HTTP/1.1\r\n").await.expect("written");
+    counted("http", "no_tls").await;
+    drop(TcpStream::connect(grpc).await.expect("a connection"));
+    counted("grpc", "closed").await;
+    shake_hands(grpc, &secure.authority, &["http/1.1"]).await.expect_err("it speaks HTTP/2 only");
+    counted("grpc", "incompatible").await;
+    shake_hands(http, &Authority::new(), &[]).await.expect_err("nobody that is trusted");
+    counted("http", "refused").await;
+    let mut tls = secure.trusting(&secure.authority);
+    assert!(secure.over_http(&http_client(http, &tls)).await.is_err());
+    counted("http", "no_certificate").await;
+    let identity = secure.authority.issue("sender.example");
+    tls.cert_file = secure.files.write("sender.pem", &identity.cert);
+    tls.key_file = secure.files.write("sender-key.pem", &identity.key);
+    assert!(secure.over_grpc(&grpc_client(grpc, &tls)).await.is_err());
+    counted("grpc", "bad_certificate").await;
+    secure.end().await;
+
+    let hurry = Patience { idle: Duration::from_millis(20), ..Patience::default() };
+    let secure = Secure::start(None, hurry).await;
+    let silent = TcpStream::connect(secure.receiver.http).await.expect("a connection");
+    let late = "laggard_receiver_failed_handshakes_total{transport=\"http\",reason=\"timed_out\"}";
+    secure.receiver.until(late, |failures| failures == 1).await;
+    drop(silent);
+    secure.end().await;
+}
+
 // R25, G3.
 #[tokio::test]
 async fn g3_new_certificates_are_for_new_connections_and_old_ones_go_on() {
