@@ -15,16 +15,33 @@ const LONGEST_FILE: u64 = 1 << 20;
 
 /// What is wrong with a file; the content is never told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {rule}")]
 pub struct FileError {
     key: &'static str,
+    path: Option<PathBuf>,
     rule: String,
 }
 
 impl FileError {
     /// The file of the configuration key `key` breaks `rule`.
     pub fn new(key: &'static str, rule: impl Into<String>) -> Self {
-        Self { key, rule: rule.into() }
+        Self { key, path: None, rule: rule.into() }
+    }
+
+    /// The same with the path of the file, which is one of `files`.
+    fn among(self, files: &[Named]) -> Self {
+        let file = files.iter().find(|file| file.key == self.key);
+        Self { path: file.map(|file| file.path.clone()), ..self }
+    }
+}
+
+/// `KEY: PATH: rule`
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.key)?;
+        if let Some(path) = &self.path {
+            write!(f, "{}: ", path.display())?;
+        }
+        f.write_str(&self.rule)
     }
 }
 
@@ -71,8 +88,8 @@ impl<T> Reloaded<T> {
         files: Vec<Named>,
         make: impl Fn(&[Vec<u8>]) -> Result<T, FileError> + Send + Sync + 'static,
     ) -> Result<Self, FileError> {
-        let bytes = read_all(&files)?;
-        let made = Arc::new(make(&bytes)?);
+        let bytes = read_all(&files).map_err(|error| error.among(&files))?;
+        let made = Arc::new(make(&bytes).map_err(|error| error.among(&files))?);
         Ok(Self { files, make: Box::new(make), content: Mutex::new(Content { bytes, made }) })
     }
 
@@ -84,11 +101,11 @@ impl<T> Reloaded<T> {
 
 impl<T: Send + Sync> Reload for Reloaded<T> {
     fn reload(&self) -> Result<bool, FileError> {
-        let bytes = read_all(&self.files)?;
+        let bytes = read_all(&self.files).map_err(|error| error.among(&self.files))?;
         if self.content.lock().unwrap_or_else(PoisonError::into_inner).bytes == bytes {
             return Ok(false);
         }
-        let made = Arc::new((self.make)(&bytes)?);
+        let made = Arc::new((self.make)(&bytes).map_err(|error| error.among(&self.files))?);
         *self.content.lock().unwrap_or_else(PoisonError::into_inner) = Content { bytes, made };
         Ok(true)
     }
@@ -137,7 +154,11 @@ mod tests {
         let path = folder.path().join("file");
         let named = || vec![Named { key: "a.file", path: path.clone() }];
         let absent = Reloaded::new(named(), length).expect_err("absent").to_string();
-        assert!(absent.starts_with("a.file: cannot be read: "), "{absent}");
+        let told = |rule: &str| format!("a.file: {}: {rule}", path.display());
+        assert!(absent.starts_with(&told("cannot be read: No such file")), "{absent}");
+        fs::write(&path, "").expect("writes");
+        let empty = Reloaded::new(named(), length).expect_err("empty").to_string();
+        assert_eq!(empty, told("must not be empty"));
 
         fs::write(&path, "four").expect("writes");
         let reloaded = Reloaded::new(named(), length).expect("right");
@@ -147,13 +168,14 @@ mod tests {
         assert_eq!((reloaded.reload(), *reloaded.current(), *before), (Ok(true), 7, 4));
 
         fs::write(&path, "").expect("writes");
-        assert_eq!(reloaded.reload(), Err(FileError::new("a.file", "must not be empty")));
+        let wrong = || reloaded.reload().expect_err("it is wrong").to_string();
+        assert_eq!(wrong(), told("must not be empty"));
         fs::write(&path, vec![b'x'; (1 << 20) + 1]).expect("writes");
-        assert_eq!(reloaded.reload(), Err(FileError::new("a.file", "must be a file of at most 1 MiB")));
+        assert_eq!(wrong(), told("must be a file of at most 1 MiB"));
         fs::remove_file(&path).expect("removes");
         assert!(reloaded.reload().is_err());
         fs::create_dir(&path).expect("creates");
-        assert_eq!(reloaded.reload(), Err(FileError::new("a.file", "cannot be read: not a regular file")));
+        assert_eq!(wrong(), told("cannot be read: not a regular file"));
         assert_eq!(*reloaded.current(), 7);
     }
 

@@ -59,15 +59,15 @@ fn a_certificate_that_cannot_be_used_is_told_in_one_sentence_with_exit_code_64()
     for (yaml, sentence) in [
         (
             "receive: {tls: {cert_file: EMPTY, key_file: EMPTY}}\nexport: {endpoint: 'http://a:1'}",
-            "receive.tls.cert_file: must hold PEM certificates",
+            "receive.tls.cert_file: EMPTY: must hold PEM certificates",
         ),
         (
             "receive: {auth: {bearer_token_file: EMPTY}}\nexport: {endpoint: 'http://a:1'}",
-            "receive.auth.bearer_token_file: must hold a token, one a line",
+            "receive.auth.bearer_token_file: EMPTY: must hold a token, one a line",
         ),
         (
             "receive: {max_request_size: 1MiB}\nexport: {endpoint: 'https://a:1', tls: {ca_file: EMPTY}}",
-            "export.tls.ca_file: must hold PEM certificates",
+            "export.tls.ca_file: EMPTY: must hold PEM certificates",
         ),
     ] {
         let free_ports = "\ntelemetry: {admin: {endpoint: '127.0.0.1:0'}, log: {level: error}}";
@@ -77,6 +77,7 @@ fn a_certificate_that_cannot_be_used_is_told_in_one_sentence_with_exit_code_64()
         );
         fs::write(path("laggard.yaml"), yaml.replace("EMPTY", &path("empty.pem")) + free_ports)
             .expect("writes");
+        let sentence = sentence.replace("EMPTY", &path("empty.pem"));
         check(&["run", "--config", &path("laggard.yaml")], 64, &format!("laggard: {sentence}\n"));
     }
 }

@@ -177,7 +177,8 @@ async fn files_that_change_count_from_the_next_connection_on() {
         failures(&rig, 2).await;
         files.write("ca.pem", "half a file");
         let error = reload.reload().expect_err("no certificates").to_string();
-        assert_eq!(error, "export.tls.ca_file: must hold PEM certificates");
+        let path = files.path("ca.pem").display().to_string();
+        assert_eq!(error, format!("export.tls.ca_file: {path}: must hold PEM certificates"));
         files.write("ca.pem", &authority.pem());
         assert_eq!(reload.reload(), Ok(true));
         rig.drain().await;
@@ -212,12 +213,12 @@ async fn tls_is_not_given_up_where_the_destination_speaks_none() {
 fn files_that_cannot_be_used_are_named_with_their_key() {
     let UnfitFiles { cert, key, other_key, empty, absent, .. } = &UnfitFiles::new();
     let none = &std::path::PathBuf::new();
-    for (ca_file, cert_file, key_file, expected) in [
-        (absent, none, none, "export.tls.ca_file: cannot be read: "),
-        (empty, none, none, "export.tls.ca_file: must hold PEM certificates"),
-        (none, empty, key, "export.tls.cert_file: must hold PEM certificates"),
-        (none, cert, empty, "export.tls.key_file: must hold a PEM private key"),
-        (none, cert, other_key, "export.tls.key_file: must belong to export.tls.cert_file: "),
+    for (ca_file, cert_file, key_file, at_fault, expected) in [
+        (absent, none, none, ("ca_file", absent), "cannot be read: "),
+        (empty, none, none, ("ca_file", empty), "must hold PEM certificates"),
+        (none, empty, key, ("cert_file", empty), "must hold PEM certificates"),
+        (none, cert, empty, ("key_file", empty), "must hold a PEM private key"),
+        (none, cert, other_key, ("key_file", other_key), "must belong to export.tls.cert_file: "),
     ] {
         let tls = ExporterTls {
             ca_file: ca_file.clone(),
@@ -227,6 +228,7 @@ fn files_that_cannot_be_used_are_named_with_their_key() {
         };
         let config = Export { endpoint: "https://collector:4317".to_owned(), tls, ..config() };
         let error = Destination::new(&config, Arc::new(|| 0)).expect_err("unusable").to_string();
-        assert!(error.starts_with(expected) && error.lines().count() == 1, "{error}");
+        let expected = format!("export.tls.{}: {}: {expected}", at_fault.0, at_fault.1.display());
+        assert!(error.starts_with(&expected) && error.lines().count() == 1, "{error}");
     }
 }

@@ -262,7 +262,11 @@ async fn g3_new_certificates_are_for_new_connections_and_old_ones_go_on() {
     let identity = next.issue("127.0.0.1");
     secure.files.write("cert.pem", &identity.cert);
     let error = secure.reload.reload().expect_err("the old key").to_string();
-    assert!(error.starts_with("receive.tls.key_file: must belong to receive.tls.cert_file"), "{error}");
+    let expected = format!(
+        "receive.tls.key_file: {}: must belong to receive.tls.cert_file",
+        secure.files.path("key.pem").display()
+    );
+    assert!(error.starts_with(&expected), "{error}");
     secure.receiver.taken();
     secure.assert_open(&tls).await;
     secure.files.write("key.pem", &identity.key);
@@ -305,13 +309,13 @@ async fn a_receiver_that_ends_waits_for_no_handshake() {
 fn files_that_cannot_be_used_are_named_with_their_key() {
     let UnfitFiles { cert, key, other_key, empty, absent, .. } = &UnfitFiles::new();
     let none = &std::path::PathBuf::new();
-    for (cert_file, key_file, client_ca_file, expected) in [
-        (absent, key, none, "receive.tls.cert_file: cannot be read: "),
-        (cert, absent, none, "receive.tls.key_file: cannot be read: "),
-        (empty, key, none, "receive.tls.cert_file: must hold PEM certificates"),
-        (cert, empty, none, "receive.tls.key_file: must hold a PEM private key"),
-        (cert, other_key, none, "receive.tls.key_file: must belong to receive.tls.cert_file: "),
-        (cert, key, empty, "receive.tls.client_ca_file: must hold PEM certificates"),
+    for (cert_file, key_file, client_ca_file, at_fault, expected) in [
+        (absent, key, none, ("cert_file", absent), "cannot be read: "),
+        (cert, absent, none, ("key_file", absent), "cannot be read: "),
+        (empty, key, none, ("cert_file", empty), "must hold PEM certificates"),
+        (cert, empty, none, ("key_file", empty), "must hold a PEM private key"),
+        (cert, other_key, none, ("key_file", other_key), "must belong to receive.tls.cert_file: "),
+        (cert, key, empty, ("client_ca_file", empty), "must hold PEM certificates"),
     ] {
         let config = ReceiverTls {
             cert_file: cert_file.clone(),
@@ -320,7 +324,8 @@ fn files_that_cannot_be_used_are_named_with_their_key() {
             ..ReceiverTls::default()
         };
         let error = ServerTls::new(&config).expect_err("unusable").to_string();
-        assert!(error.starts_with(expected) && error.lines().count() == 1, "{error}");
+        let expected = format!("receive.tls.{}: {}: {expected}", at_fault.0, at_fault.1.display());
+        assert!(error.starts_with(&expected) && error.lines().count() == 1, "{error}");
     }
     assert!(ServerTls::new(&ReceiverTls::default()).expect("right").is_none());
 }
