@@ -76,18 +76,24 @@ pub(super) fn explain(pipeline: &Pipeline, id: TraceId) -> Option<Value> {
         object.insert("threshold_ms".to_owned(), judged.threshold.map(milliseconds).into());
         object.insert("threshold_from".to_owned(), basis(judged.basis).into());
         object.insert("has_root".to_owned(), judged.has_root.into());
-        object.insert("is_reference".to_owned(), judged.is_reference.into());
+        // Of those, one a second for each route and shape is taken.
+        object.insert("is_fit_as_reference".to_owned(), judged.is_reference.into());
         object.insert("shape".to_owned(), judged.shape.map(|shape| format!("{shape:016x}")).into());
     }
     if let Decision::Kept(Kept { stamp: Some(stamp), .. }) = decision.decision {
-        // Of 2^56 traces, those from the threshold on are kept.
-        let kept = ((1_u64 << 56) - stamp.threshold.min((1 << 56) - 1)) as f64;
-        object.insert("stands_for_traces".to_owned(), ((1_u64 << 56) as f64 / kept).into());
+        object.insert("stands_for_traces".to_owned(), stands_for(stamp.threshold).into());
     }
     if let Some(found) = &found {
         object.insert("compared".to_owned(), verdict(found));
     }
     Some(page)
+}
+
+/// How many traces there were for each that was kept, to a millionth: shares are no powers of two.
+fn stands_for(threshold: u64) -> f64 {
+    // Of 2^56 traces, those from the threshold on are kept.
+    let kept = ((1_u64 << 56) - threshold.min((1 << 56) - 1)) as f64;
+    ((1_u64 << 56) as f64 / kept * 1e6).round() / 1e6
 }
 
 fn held(pipeline: &Pipeline, id: TraceId) -> Option<Value> {
@@ -107,15 +113,19 @@ fn held(pipeline: &Pipeline, id: TraceId) -> Option<Value> {
 fn why(decision: &RecentDecision) -> String {
     let Some(judged) = &decision.judged else { return "kept: it has no span to be judged by".to_owned() };
     let compared = compared(judged);
+    let sample = match judged.decided {
+        Decided::Error => "an error, and not in the sample of errors",
+        _ => "not in the sample",
+    };
     match decision.decided {
         Decided::Slow => format!("kept: slow, {compared}"),
         Decided::Error => format!("kept: an error; {compared}"),
         Decided::Learning => format!("kept: {compared}"),
         Decided::Healthy => format!("kept: in the sample; not slow, {compared}"),
         Decided::Dropped if decision.decision != Decision::Dropped => {
-            format!("kept by a dry run only: not in the sample; {compared}")
+            format!("kept by a dry run only: {sample}; {compared}")
         }
-        Decided::Dropped => format!("dropped: not in the sample; {compared}"),
+        Decided::Dropped => format!("dropped: {sample}; {compared}"),
     }
 }
 
@@ -234,7 +244,9 @@ pub(super) mod testing {
 mod tests {
     use super::testing::{SECOND, id, pipeline, pipeline_with_a_slow_trace, resource};
     use super::*;
+    use crate::decide::RouteId;
     use crate::otlp::batch::Batch;
+    use crate::telemetry::metrics::{Class, Trigger};
 
     #[test]
     fn a_route_tells_its_threshold_its_shapes_and_its_references() {
@@ -281,6 +293,46 @@ mod tests {
         let why = dropped[0]["why"].as_str().expect("a sentence");
         assert!(why.starts_with("dropped: not in the sample; its entry span took 100 ms, not more"), "{why}");
         assert!(explain(&pipeline, id(999)).is_none());
+    }
+
+    #[test]
+    fn an_error_that_was_dropped_is_told_to_be_one() {
+        let judged = Judged {
+            decided: Decided::Error,
+            route: RouteId::OTHER,
+            duration: 5_000_000,
+            has_root: true,
+            threshold: Some(600_000_000),
+            basis: Basis::Fixed,
+            shape: None,
+            is_notable: false,
+            is_reference: false,
+            is_sampled: false,
+        };
+        let dropped = RecentDecision {
+            id: id(1),
+            at: 0,
+            trigger: Trigger::Root,
+            spans: 1,
+            decided: Decided::Dropped,
+            decision: Decision::Dropped,
+            judged: Some(judged),
+        };
+        let took = "its entry span took 5.000 ms, not more than 600 ms, as configured";
+        assert_eq!(why(&dropped), format!("dropped: an error, and not in the sample of errors; {took}"));
+        let kept = Decision::Kept(Kept { class: Class::Error, stamp: None });
+        let kept = RecentDecision { decision: kept, ..dropped };
+        let expected = format!("kept by a dry run only: an error, and not in the sample of errors; {took}");
+        assert_eq!(why(&kept), expected);
+    }
+
+    #[test]
+    fn a_share_stands_for_a_number_that_people_can_read() {
+        for (threshold, expected) in
+            [(0xf3_3333_3333_3333, "20"), (1 << 55, "2"), (0, "1"), (0xb3_3333_3333_3333, "3.333333")]
+        {
+            assert_eq!(stands_for(threshold).to_string(), expected, "{threshold:x}");
+        }
     }
 
     #[test]
