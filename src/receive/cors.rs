@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::config::Cors;
 
@@ -30,14 +30,18 @@ impl Origins {
             return None;
         }
         let patterns: Vec<_> = config.allowed_origins.iter().map(|origin| Pattern::new(origin)).collect();
-        let is_allowed = move |origin: &HeaderValue, _: &Parts| {
-            let origin = origin.as_bytes().to_ascii_lowercase();
-            patterns.iter().any(|pattern| pattern.matches(&origin))
+        let named: Vec<_> = patterns.iter().filter(|pattern| pattern.names_a_host).cloned().collect();
+        let among = |patterns: Vec<Pattern>| {
+            move |origin: &HeaderValue, _: &Parts| {
+                let origin = origin.as_bytes().to_ascii_lowercase();
+                patterns.iter().any(|pattern| pattern.matches(&origin))
+            }
         };
         let layer = CorsLayer::new()
             // The very origin, since browsers take no `*` where they send credentials, as some SDKs ask them to.
-            .allow_origin(AllowOrigin::predicate(is_allowed))
-            .allow_credentials(true)
+            .allow_origin(AllowOrigin::predicate(among(patterns)))
+            // Not for whoever comes along: any page could send with the certificate of the person who looks at it.
+            .allow_credentials(AllowCredentials::predicate(among(named)))
             .allow_methods([Method::POST])
             // Exporters are given headers of any name, and those that we do not know do nothing.
             .allow_headers(AllowHeaders::mirror_request())
@@ -68,14 +72,19 @@ impl Origins {
 struct Pattern {
     start: Vec<u8>,
     end: Option<Vec<u8>>,
+    /// Whether it is about more than a scheme and a port.
+    names_a_host: bool,
 }
 
 impl Pattern {
     fn new(text: &str) -> Self {
         let text = text.to_ascii_lowercase();
+        let host = text.split_once("://").map_or("", |(_, host)| host);
+        let is_port = |byte: u8| byte == b':' || byte.is_ascii_digit();
+        let names_a_host = !host.strip_prefix('*').unwrap_or(host).bytes().all(is_port);
         match text.split_once('*') {
-            Some((start, end)) => Self { start: start.into(), end: Some(end.into()) },
-            None => Self { start: text.into(), end: None },
+            Some((start, end)) => Self { start: start.into(), end: Some(end.into()), names_a_host },
+            None => Self { start: text.into(), end: None, names_a_host: true },
         }
     }
 
@@ -107,6 +116,20 @@ mod tests {
             ("ab*ba", "aba", false),
         ] {
             assert_eq!(Pattern::new(pattern).matches(origin.as_bytes()), expected, "{pattern} {origin}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_for_everybody_names_no_host() {
+        for (pattern, expected) in [
+            ("*", false),
+            ("https://*", false),
+            ("http://*:3000", false),
+            ("https://*.example.com", true),
+            ("http://localhost:*", true),
+            ("https://10.0.0.1:443", true),
+        ] {
+            assert_eq!(Pattern::new(pattern).names_a_host, expected, "{pattern}");
         }
     }
 

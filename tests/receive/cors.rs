@@ -11,7 +11,11 @@ use crate::tls::Files;
 const PAGE: &str = "https://app.example.com";
 
 fn origins() -> Option<Origins> {
-    Origins::new(&Cors { allowed_origins: vec!["https://*.example.com".to_owned()] })
+    origins_of(&["https://*.example.com"])
+}
+
+fn origins_of(allowed: &[&str]) -> Option<Origins> {
+    Origins::new(&Cors { allowed_origins: allowed.iter().map(|origin| (*origin).to_owned()).collect() })
 }
 
 async fn preflight(receiver: &Receiver, origin: &str) -> Answer {
@@ -62,6 +66,22 @@ async fn h12_a_page_of_an_allowed_origin_may_send_and_read_the_answer() {
     let answer = post(&receiver, "/v1/traces", &headers, b"no JSON").await;
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (400, PAGE));
     assert_eq!(receiver.taken(), [span(1)]);
+    receiver.finish().await;
+}
+
+// OTLP-H12.
+#[tokio::test]
+async fn h12_a_page_that_nobody_has_named_may_send_without_credentials_only() {
+    let origins = origins_of(&["*", PAGE]);
+    let receiver = Receiver::start(Setup { origins, ..Setup::default() }).await;
+    for (origin, credentials) in [(PAGE, "true"), ("https://elsewhere.example", ""), ("null", "")] {
+        let headers = [("content-type", JSON), ("origin", origin)];
+        let sent = post(&receiver, "/v1/traces", &headers, json_request(&[1]).as_bytes()).await;
+        for answer in [preflight(&receiver, origin).await, sent] {
+            assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, origin));
+            assert_eq!(answer.header("access-control-allow-credentials"), credentials, "{origin}");
+        }
+    }
     receiver.finish().await;
 }
 
