@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
@@ -164,8 +165,13 @@ impl HttpClient {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
+        let is_empty = request.body().is_end_stream();
         let headers = request.headers_mut();
         headers.extend(self.shared.headers.clone());
+        if is_empty {
+            // Said by nobody else, and some servers take no POST that leaves it open.
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(channel::USER_AGENT));
         if let Some(encoding) = encoding {

@@ -10,6 +10,7 @@ use laggard::export::Destination;
 use laggard::otlp::codec::Body;
 use laggard::otlp::services::opentelemetry::proto::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use laggard::receive::passthrough::Relay;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tonic::Code;
@@ -140,4 +141,30 @@ async fn a_refusal_is_passed_on_with_its_hint_and_a_redirect_is_none() {
         assert_eq!(relayed.receiver.metric(series), 2);
         relayed.receiver.finish().await;
     }
+}
+
+#[tokio::test]
+async fn a_request_without_bytes_says_so_to_the_destination() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let export = Export { endpoint, protocol: Protocol::HttpProtobuf, ..Export::default() };
+    let Ok(Destination::Http(client)) = Destination::new(&export, Arc::new(|| 0)) else { panic!("valid") };
+    let relay: Box<dyn FnOnce(_) -> _> =
+        Box::new(move |metrics| Relay::over_http(client, Passthrough::default(), metrics));
+    let receiver = Receiver::start(Setup { relay: Some(relay), ..Setup::default() }).await;
+    let destination = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        String::from_utf8(head).unwrap()
+    };
+    let headers = [("content-type", PROTOBUF)];
+    let (head, answer) = tokio::join!(destination, post(&receiver, "/v1/metrics", &headers, b""));
+    assert_eq!(answer.status, 200);
+    assert!(head.starts_with("POST /v1/metrics HTTP/1.1\r\n"), "{head}");
+    assert_eq!(head.matches("content-length: 0\r\n").count(), 1, "{head}");
+    receiver.finish().await;
 }
