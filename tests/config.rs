@@ -259,7 +259,7 @@ fn text_that_is_no_plain_yaml_is_told_with_what_stands_before_it() {
     check(
         "compare: {max_spans: many}\nslow: [a",
         &[
-            "1:22: compare.max_spans: must be a whole number, 0 or more, got many",
+            "1:22: compare.max_spans: must be a whole number from 0 to 18446744073709551615, got many",
             "2:7: slow: must be a mapping, got a list",
             "3:1: slow: must be valid YAML: while parsing a flow sequence, expected ',' or ']'",
         ],

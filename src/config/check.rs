@@ -45,6 +45,8 @@ pub(super) fn check(config: &Config, memory_limit: u64, given: &dyn Fn(&str) -> 
 
 /// Requests and traces are addressed with 32 bits.
 const LARGEST_MESSAGE: u64 = 1 << 31;
+/// More decisions than fit any memory limit that is allowed and of any use.
+const MOST_DECISIONS: usize = 1_000_000_000;
 /// Below this not even the fixed tables fit.
 const LEAST_MEMORY: u64 = 16 << 20;
 /// More than any machine has: a unit was mistaken.
@@ -145,6 +147,11 @@ impl Findings {
         for (key, count) in [
             ("assemble.decision_cache.sampled", assemble.decision_cache.sampled),
             ("assemble.decision_cache.dropped", assemble.decision_cache.dropped),
+        ] {
+            let rule = format!("must be from 1 to {MOST_DECISIONS}");
+            self.rule((1..=MOST_DECISIONS).contains(&count), key, rule, count);
+        }
+        for (key, count) in [
             ("slow.learned.min_traces", slow.learned.min_traces as usize),
             ("compare.max_spans", compare.max_spans),
             ("export.batch.max_spans", export.batch.max_spans),

@@ -149,7 +149,7 @@ impl<'de> de::Deserializer<'de> for Source<'_> {
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_u64(self.plain("must be a whole number, 0 or more")?)
+        visitor.visit_u64(self.plain("must be a whole number from 0 to 18446744073709551615")?)
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {

@@ -97,7 +97,16 @@ fn length_of(text: &str) -> usize {
         return 1;
     }
     let line = text.lines().next().unwrap_or(text);
-    line.find('}').map_or(line.len(), |brace| brace + 1)
+    let name = |character: char| character.is_ascii_alphanumeric() || "${:_".contains(character);
+    let has_default = line.trim_start_matches(name).starts_with('-');
+    // What is not closed ends before what may belong to the YAML around it. A default may have that in it.
+    let is_around = |character: char| character.is_whitespace() || "\"',[]{#".contains(character);
+    let (start, rest) = line.split_at_checked(2).unwrap_or((line, ""));
+    let around = start.len() + rest.find(is_around).unwrap_or(rest.len());
+    match line.find('}') {
+        Some(brace) if has_default || brace < around => brace + 1,
+        _ => around,
+    }
 }
 
 fn resolve(written: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {

@@ -30,6 +30,36 @@ fn a_share_of_nothing_names_everybody() {
 }
 
 #[test]
+fn a_number_that_is_too_large_is_told_the_bound() {
+    for (number, rule) in [
+        ("99999999999999999999", "must be a whole number from 0 to 18446744073709551615"),
+        ("18446744073709551615", "must be from 1 to 1000000000"),
+        ("1000000001", "must be from 1 to 1000000000"),
+        ("0", "must be from 1 to 1000000000"),
+    ] {
+        check(
+            &with_destination(&format!("assemble: {{decision_cache: {{dropped: {number}}}}}")),
+            &[&format!("1:38: assemble.decision_cache.dropped: {rule}, got {number}")],
+        );
+    }
+    let most = "assemble: {decision_cache: {sampled: 1000000000, dropped: 1000000000}}";
+    assert!(load_text(&with_destination(most), &[]).is_ok());
+}
+
+#[test]
+fn a_reference_that_is_not_closed_is_told_as_what_it_is() {
+    const RULE: &str = "must be ${env:NAME} or ${env:NAME:-default}, with $$ for a dollar sign";
+    for (yaml, place, got) in [
+        ("baseline:\n  snapshot_file: \"${env:DIR/learned\"", "2:18", "\"${env:DIR/learned\""),
+        ("baseline: {snapshot_file: '${env:DIR', time_to_live: 1h}", "1:27", "${env:DIR"),
+        ("baseline:\n  snapshot_file: ${env:DIR  # the volume", "2:18", "${env:DIR"),
+    ] {
+        let got = got.trim_matches('"');
+        check(&with_destination(yaml), &[&format!("{place}: baseline.snapshot_file: {RULE}, got {got}")]);
+    }
+}
+
+#[test]
 fn a_snapshot_file_is_no_directory() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().display();
