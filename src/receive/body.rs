@@ -2,6 +2,7 @@
 //!
 //! The only place that reads bodies and undoes compression.
 
+use std::error::Error;
 use std::io::{self, Read};
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ pub(crate) struct Gather<'a, 'b, B> {
     is_announced: bool,
 }
 
-impl<'a, 'b, B: Body<Data = Bytes> + Unpin> Gather<'a, 'b, B> {
+impl<'a, 'b, B: Body<Data = Bytes, Error: Error + 'static> + Unpin> Gather<'a, 'b, B> {
     /// Of `body` at most `limit` bytes are read, under `permit`, which has a place in the lobby for those that announce the
     /// others, or no such place and all of them take room as they come.
     pub(crate) fn new(body: &'a mut B, limit: usize, permit: &'a mut Permit<'b>) -> Self {
@@ -117,7 +118,13 @@ impl<'a, 'b, B: Body<Data = Bytes> + Unpin> Gather<'a, 'b, B> {
     /// Reads one frame; `false` at the end.
     async fn frame(&mut self) -> Result<bool, Failure> {
         let Some(frame) = self.body.frame().await else { return Ok(false) };
-        let Ok(frame) = frame else { return Err(Failure::cut_off()) };
+        let frame = frame.map_err(|error| {
+            if is_garbled(&error) {
+                Failure::malformed("the body is not in valid chunks")
+            } else {
+                Failure::cut_off()
+            }
+        })?;
         // Trailers say nothing to us.
         if let Ok(data) = frame.into_data() {
             self.push(data)?;
@@ -151,6 +158,13 @@ impl<'a, 'b, B: Body<Data = Bytes> + Unpin> Gather<'a, 'b, B> {
         self.joined.extend_from_slice(&data);
         Ok(())
     }
+}
+
+/// Whether what came of a body is wrong, and not just short: hyper has that as an error of what it read.
+fn is_garbled(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |&cause| cause.source());
+    let read = causes.find_map(|cause| cause.downcast_ref::<io::Error>());
+    read.is_some_and(|read| matches!(read.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
 }
 
 /// Undoes `compression`; of the result at most `limit` bytes are made, under `permit` on top of what it holds.

@@ -104,6 +104,23 @@ async fn r26_chunks_and_pipelined_requests_are_read() {
     receiver.finish().await;
 }
 
+// R26, A20.
+#[tokio::test]
+async fn r26_a_body_in_broken_chunks_is_malformed_and_its_connection_ends() {
+    let receiver = Receiver::start(Setup::default()).await;
+    for chunks in ["zz\r\n", "1 2\r\na\r\n", "2\r\n{}x\r\n", "ffffffffffffffff1\r\n"] {
+        let mut stream = TcpStream::connect(receiver.http).await.unwrap();
+        let head = head("transfer-encoding: chunked\r\n").replace(PROTOBUF, JSON);
+        stream.write_all(format!("{head}{chunks}").as_bytes()).await.unwrap();
+        let answer = read_answer(&mut stream).await;
+        let status: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+        assert_eq!((answer.status, &status["code"]), (400, &3.into()), "{chunks} {status}");
+        assert!(is_closed(&mut stream).await);
+    }
+    assert_eq!(receiver.refused_requests("http", "malformed"), 4);
+    receiver.finish().await;
+}
+
 // R26.
 #[tokio::test]
 async fn r26_a_connection_is_reused_after_an_error() {
