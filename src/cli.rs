@@ -111,7 +111,7 @@ pub struct HealthArgs {
     #[arg(long, value_name = "FILE", required_unless_present = "endpoint")]
     pub config: Option<PathBuf>,
     /// The admin port of a sidecar that is elsewhere
-    #[arg(long, value_name = "HOST:PORT", conflicts_with = "config")]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "config", value_parser = host_and_port)]
     pub endpoint: Option<String>,
 }
 
@@ -122,6 +122,16 @@ fn trace_id(text: &str) -> Result<TraceId, &'static str> {
     } else {
         "must be 32 hexadecimal digits that are not all zero"
     })
+}
+
+fn host_and_port(text: &str) -> Result<String, &'static str> {
+    let is_right = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_address = host.starts_with('[') && host.ends_with(']');
+        let is_host = !host.is_empty() && (is_address || !host.contains([':', '/', '[', ']', '@']));
+        is_host && port.parse::<u16>().is_ok_and(|port| port != 0)
+    });
+    let right = is_right.then(|| text.to_owned());
+    right.ok_or("must be a host and a port, such as 127.0.0.1:13134 or [::1]:13134")
 }
 
 /// How a command ended that did not do what it was asked for.

@@ -190,6 +190,25 @@ fn the_schema_is_json_and_needs_no_configuration() {
 }
 
 #[test]
+fn health_of_what_is_no_host_and_port_is_a_bad_argument() {
+    for wrong in [
+        "nonsense",
+        "http://127.0.0.1:13134",
+        "127.0.0.1",
+        ":13134",
+        "::1:13134",
+        "a:0",
+        "a:99999",
+        "a:1/ready",
+    ] {
+        let output = output(&["health", "--endpoint", wrong]);
+        let said = text(&output.stderr);
+        assert!(said.contains("must be a host and a port, such as 127.0.0.1:13134"), "{said}");
+        assert_eq!((output.status.code(), said.lines().count()), (Some(64), 1), "{wrong}");
+    }
+}
+
+#[test]
 fn health_asks_the_admin_port_of_the_configuration() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("laggard.yaml");
