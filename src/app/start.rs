@@ -165,5 +165,31 @@ fn keeps(config: &Config) -> String {
     let percent = |share: f64| format!("{}%", share * 100.0);
     let (errors, healthy) = (percent(config.sample.errors), percent(config.sample.healthy));
     let dry_run = if config.sample.dry_run { "; dry run: nothing is dropped" } else { "" };
-    format!("keeping every trace that is {slow}, {errors} of errors, {healthy} of the rest{dry_run}")
+    let exceptions = if config.slow.routes.is_empty() { "" } else { " unless slow.routes says otherwise," };
+    format!(
+        "keeping every trace that is {slow},{exceptions} {errors} of errors, {healthy} of the rest{dry_run}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{RouteOverride, Slow};
+
+    #[test]
+    fn what_is_kept_is_told_with_its_exceptions() {
+        let mut config = Config::default();
+        let learned = "keeping every trace that is slower than its route's learned threshold,";
+        assert_eq!(keeps(&config), format!("{learned} 100% of errors, 5% of the rest"));
+        config
+            .slow
+            .routes
+            .push(RouteOverride { threshold: Some(Duration::from_secs(1)), ..RouteOverride::default() });
+        let expected = format!("{learned} unless slow.routes says otherwise, 100% of errors, 5% of the rest");
+        assert_eq!(keeps(&config), expected);
+        config.slow = Slow { threshold: Threshold::Fixed(Duration::from_millis(300)), ..Slow::default() };
+        config.sample.dry_run = true;
+        let expected = "keeping every trace that is slower than 300ms, 100% of errors, 5% of the rest; dry run: nothing is dropped";
+        assert_eq!(keeps(&config), expected);
+    }
 }

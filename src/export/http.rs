@@ -229,8 +229,12 @@ pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let cause = error.to_string();
+        // Some say what is behind them themselves.
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
         source = error.source();
     }
     text
@@ -244,5 +248,9 @@ mod tests {
     fn an_error_is_told_with_its_causes() {
         let error = anyhow::anyhow!("refused").context("tcp connect error").context("client error");
         assert_eq!(chain(error.as_ref()), "client error: tcp connect error: refused");
+        let twice = anyhow::anyhow!("unknown issuer")
+            .context("bad certificate: unknown issuer")
+            .context("client error");
+        assert_eq!(chain(twice.as_ref()), "client error: bad certificate: unknown issuer");
     }
 }
