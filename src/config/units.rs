@@ -24,8 +24,8 @@ const ADDRESS_RULE: &str = "must be an IP address and a port such as 127.0.0.1:4
 pub(super) fn pattern(rule: &str) -> Option<String> {
     const DURATION: &str = "0|(?:[0-9]+(?:[.][0-9]+)? *(?:n(?:anos|sec|s)|u(?:sec|s)|m(?:illis|sec|s)|s(?:ec(?:ond)?s?)?|\
                             m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|w(?:(?:ee)?ks?)?|M|months?|y(?:(?:ea)?rs?)?) *)+";
-    const SIZE: &str = "[0-9]+(?:[.][0-9]+)? *(?:[kKmMgGtTpPeE][iI]?)?[bB]?";
-    const SHARE: &str = "[0-9]+(?:[.][0-9]+)? *%";
+    const SIZE: &str = "[0-9]+(?:[.][0-9]+)? *(?:[kKmMgGtTpPeE][iI]?[bB]?|[bB])";
+    const SHARE: &str = "0*(?:[0-9]{1,2}(?:[.][0-9]+)?|100(?:[.]0+)?) *%";
     const ADDRESS: &str = "[0-9]{1,3}(?:[.][0-9]{1,3}){3}:[0-9]{1,5}|[\\[][0-9a-fA-F:.]+\\]:[0-9]{1,5}";
     Some(match rule {
         DURATION_RULE => DURATION.to_owned(),

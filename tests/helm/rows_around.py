@@ -67,6 +67,9 @@ def refused(c):
         for arguments, sentence in refusals.TOGETHER:
             message = r.refusal(helm, *arguments, chart=c.chart)
             assert sentence in message, f"{arguments}: {message or 'is taken'}"
+            assert "hunter2" not in message, f"{arguments}: {message}"
+        for arguments in refusals.TAKEN:
+            assert not r.refusal(helm, *arguments, chart=c.chart), f"{arguments}: {r.refusal(helm, *arguments, chart=c.chart)}"
 
 
 def notes_of(c, *arguments):
@@ -98,7 +101,7 @@ def notes_of_helm3(helm, chart, *arguments):
 @row("T35", "NOTES name the Service and its ports, and warn")
 def notes(c):
     expected = {"sidecar-config": "restartPolicy: Always", "extras": "slow-finder.tracing:4317"}
-    expected.update(dict.fromkeys(("loadbalancer", "autoscaling"), "rel-laggard-lb.n:4317"))
+    expected.update(dict.fromkeys(("loadbalancer", "loadbalancer-secure", "autoscaling"), "rel-laggard-lb.n:4317"))
     with notes_as_object(c) as chart:
         for file in r.ci_files(c.chart):
             name = file.stem.removesuffix("-values")
@@ -110,14 +113,20 @@ def notes(c):
     for arguments, words in refusals.WARNED:
         text = notes_of(c, *r.MINIMAL, *arguments)
         assert words in text, f"{arguments}: {words}: {text}"
+    forwarded = "port-forward statefulset/rel-laggard 13134:13134\n"
+    for arguments in ((), ("--set", "ports.admin.enabled=false"), ("--set", "ports.admin.servicePort=80")):
+        assert forwarded in notes_of(c, *r.MINIMAL, *arguments), f"{arguments}: nothing to forward to"
     pasted(c, notes_of(c, "-f", str(c.chart / "ci/sidecar-config-values.yaml")))
+    pasted(c, notes_of(c, "-f", str(c.chart / "ci/sidecar-config-values.yaml"), "--set", "tls.server.existingSecret=s", "--set", "config.shutdown.delay=40s"), grace=95)
 
 
-def pasted(c, text):
-    """What is to be pasted into a pod is YAML, and makes one that would be taken."""
-    blocks = yaml.safe_load("\n".join(line for line in text.splitlines() if line.startswith("  ")))
-    spec = {"initContainers": blocks["initContainers"], "containers": [], "volumes": blocks["volumes"]}
-    spec["terminationGracePeriodSeconds"] = 60
+def pasted(c, text, grace=60):
+    """What is to be pasted into a pod is YAML, and makes one that would be taken, may read its Secrets, and has time to end."""
+    spec = yaml.safe_load("\n".join(line for line in text.split("\nMind:")[0].splitlines() if line.startswith("  ")))
+    assert spec["securityContext"] == {"fsGroup": 65532}, "nobody may read the Secrets"
+    assert spec["terminationGracePeriodSeconds"] == grace, spec["terminationGracePeriodSeconds"]
+    spec["containers"] = []
+    assert "127.0.0.1:14317 (gRPC)" in text, text
     none(checker.check([{"kind": "Pod", "metadata": {"name": "p", "namespace": "n"}, "spec": spec}, *c.ci("sidecar-config")]))
 
 

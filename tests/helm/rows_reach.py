@@ -65,8 +65,8 @@ def rendered_together(c):
     """REACH with what is rendered; values that do not touch each other's are given at once, for Helm takes its time."""
     groups = []
     for entry in REACH:
-        key = entry[0].split("=")[0]
-        # Another mode has other objects.
+        # Another mode has other objects, and both monitors at once are refused.
+        key = entry[0].split("=")[0].replace("podMonitor", "serviceMonitor")
         group = None if key == "mode" else next((group for group in groups if key not in group and "mode" not in group), None)
         if group is None:
             groups.append(group := {})
@@ -120,9 +120,8 @@ def mounted(container, path):
     return max(mounts, key=lambda each: len(each["mountPath"]), default=None)
 
 
-def missing_files(rendered, name):
+def missing_files(rendered, pod, name):
     """Paths in arguments and configurations that no volume has."""
-    pod = r.workload(rendered)
     maps = {each["metadata"]["name"]: each.get("data") for each in rendered if each["kind"] == "ConfigMap"}
     volumes = {each["name"]: each for each in pod["spec"]["volumes"]}
     for container in pod["spec"].get("initContainers", []) + pod["spec"]["containers"]:
@@ -139,15 +138,15 @@ def missing_files(rendered, name):
                 own = "admin" if container["name"] == "laggard" else "pipelines"
                 if own not in data[keys[base]]:
                     yield f"{name}: {container['name']}: {source['name']} is not its configuration"
-                paths = re.findall(r"(?:_file|file): (/\S+)", data[keys[base]]) if container["name"] == "laggard" else []
+                paths = re.findall(r"(?:_file|filename): (/\S+)", data[keys[base]])
                 yield from (f"{name}: {path} is on no volume" for path in paths if mounted(container, path) is None)
 
 
 @row("FILES", "every path that is named is mounted, readable for the pod's group, and is what its name says")
 def files(c):
     for name, rendered in c.each():
-        if r.workload(rendered):
-            none(missing_files(rendered, name))
+        owners = [each for each in rendered if each["kind"] in ("StatefulSet", "Deployment")]
+        none(missing for owner in owners for missing in missing_files(rendered, owner["spec"]["template"], name))
     secure = c.ci("secure")
     config = yaml.safe_load(r.one(secure, "ConfigMap")["data"]["config.yaml"])
     folder = "/etc/laggard-tls"
@@ -175,17 +174,99 @@ def route(c):
     assert by_api["resolver"] == expected, by_api["resolver"]
     rights = r.one(c.ci("autoscaling"), "Role")["rules"]
     assert rights == [{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]}], rights
-    policy = r.one(rendered, "NetworkPolicy")["spec"]
-    senders = policy["ingress"][0]["from"]
-    tier = r.one(rendered, "Deployment")["spec"]["selector"]["matchLabels"]
-    assert {"podSelector": {"matchLabels": tier}} in senders, "the tier in front is not let in"
-    names = [port for rule in policy["egress"] for port in rule["ports"] if port["port"] == 53]
-    assert {port["protocol"] for port in names} == {"UDP", "TCP"}, names
+    policy = r.one(rendered, "NetworkPolicy", "rel-laggard")["spec"]
+    tier = {"podSelector": {"matchLabels": r.one(rendered, "Deployment")["spec"]["selector"]["matchLabels"]}}
+    assert policy["ingress"][0]["from"] == [tier], "past the tier in front, traces are split"
     behind = yaml.safe_load(r.one(c.ci("collector"), "ConfigMap", "rel-laggard-collector")["data"]["config.yaml"])
     assert behind["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"] == "127.0.0.1:14317", "only Laggard may send to it"
     test = r.one(rendered, "Pod")["spec"]["containers"][0]["args"]
     admin = next(port["port"] for port in r.one(rendered, "Service", "rel-laggard")["spec"]["ports"] if port["name"] == "admin")
     assert test == ["health", f"--endpoint=rel-laggard.default:{admin}"], test
+
+
+def looks_names_up(policy):
+    names = [port for rule in policy["egress"] for port in rule["ports"] if port["port"] == 53]
+    assert {port["protocol"] for port in names} == {"UDP", "TCP"}, names
+
+
+@row("WALLS", "a NetworkPolicy limits who reaches each kind of pod, and lets what the chart itself needs")
+def walls(c):
+    rendered = c.ci("loadbalancer")
+    shop = [{"namespaceSelector": {"matchLabels": {"team": "shop"}}}]
+    own, tier = (r.one(rendered, "NetworkPolicy", name)["spec"] for name in ("rel-laggard", "rel-laggard-lb"))
+    assert tier["podSelector"]["matchLabels"] == r.one(rendered, "Deployment")["spec"]["selector"]["matchLabels"]
+    assert [rule["from"] for rule in tier["ingress"]] == [shop], "senders"
+    assert [port["port"] for port in tier["ingress"][0]["ports"]] == ["otlp", "otlp-http"]
+    assert tier["policyTypes"] == own["policyTypes"] == ["Ingress", "Egress"]
+    looks_names_up(own)
+    looks_names_up(tier)
+    pods = {"podSelector": {"matchLabels": r.one(rendered, "StatefulSet")["spec"]["selector"]["matchLabels"]}}
+    assert {"ports": [{"port": "otlp", "protocol": "TCP"}], "to": [pods]} in tier["egress"], "the tier reaches no pod"
+    over_api = r.one(c.ci("loadbalancer-secure"), "NetworkPolicy", "rel-laggard-lb")["spec"]["egress"]
+    assert {443, 6443} <= {port["port"] for rule in over_api for port in rule["ports"]}, "the API cannot be watched"
+    # Whoever scrapes, and helm test.
+    peers = own["ingress"][1]["from"]
+    test = r.one(rendered, "Pod")["metadata"]["labels"]
+    chosen = [peer["podSelector"]["matchLabels"] for peer in peers if "podSelector" in peer]
+    assert len(peers) == 2 and all(labels.items() <= test.items() for labels in chosen) and chosen, peers
+    alone = c.rendered(*r.MINIMAL, "--set", "networkPolicy.enabled=true", "--set-json", 'networkPolicy.allowIngressFrom=[{"podSelector": {}}]')
+    assert r.one(alone, "NetworkPolicy")["spec"]["ingress"][0]["from"] == [{"podSelector": {}}]
+
+
+@row("TIER", "the Collectors in front ask for what Laggard asks for, show it what it asks, take as much, and run where it runs")
+def tier(c):
+    rendered = c.ci("loadbalancer-secure")
+    config = yaml.safe_load(r.one(rendered, "ConfigMap", "rel-laggard-lb")["data"]["config.yaml"])
+    own = {"cert_file": "/etc/laggard-tls/server/tls.crt", "key_file": "/etc/laggard-tls/server/tls.key", "client_ca_file": "/etc/laggard-tls/server/ca.crt"}
+    own.update(client_ca_file_reload=True, reload_interval="1m")
+    token = {"authenticator": "bearertokenauth"}
+    grpc, http = (config["receivers"]["otlp"]["protocols"][name] for name in ("grpc", "http"))
+    assert grpc == {"endpoint": "[::]:4317", "tls": own, "auth": token, "max_recv_msg_size_mib": 10}, grpc
+    cors = {"allowed_origins": ["https://*.example.com"]}
+    assert http == {"endpoint": "[::]:4318", "tls": own, "auth": token, "max_request_body_size": 10 << 20, "cors": cors}, http
+    exporter = config["exporters"]["load_balancing"]["protocol"]["otlp"]
+    shown = {"cert_file": "/etc/laggard-tls/client/tls.crt", "key_file": "/etc/laggard-tls/client/tls.key", "reload_interval": "1m"}
+    assert exporter["tls"] == {**shown, "ca_file": "/etc/laggard-tls/server/ca.crt", "server_name_override": "otlp.example.com"}, exporter
+    assert exporter["auth"] == token and config["extensions"]["bearertokenauth"] == {"filename": "/etc/laggard-auth/tokens"}
+    assert config["service"]["extensions"] == ["bearertokenauth", "health_check"]
+    assert sorted(config["service"]["pipelines"]) == ["logs", "traces"], "metrics are not taken by Laggard either"
+    pod = r.one(rendered, "Deployment")["spec"]["template"]
+    mounted_secrets = {each["name"]: each["secret"] for each in pod["spec"]["volumes"] if "secret" in each}
+    assert {each["secretName"] for each in mounted_secrets.values()} == {"laggard-tls", "laggard-client", "senders"}, mounted_secrets
+    assert {each["defaultMode"] for each in mounted_secrets.values()} == {0o440} and pod["spec"]["securityContext"]["fsGroup"] == 65532
+    laggards = r.workload(rendered)
+    for key in ("nodeSelector", "tolerations", "priorityClassName"):
+        assert pod["spec"][key] == laggards["spec"][key], key
+    assert "podAntiAffinity" in pod["spec"]["affinity"] and "affinity" not in laggards["spec"]
+    assert pod["spec"]["topologySpreadConstraints"][0]["topologyKey"] == "topology.kubernetes.io/zone"
+    assert pod["metadata"]["annotations"]["a"] == "b" and pod["metadata"]["labels"]["team"] == "platform"
+    budget = r.one(rendered, "PodDisruptionBudget", "rel-laggard-lb")["spec"]["selector"]["matchLabels"]
+    assert budget == r.one(rendered, "Deployment")["spec"]["selector"]["matchLabels"]
+    plain = yaml.safe_load(r.one(c.ci("loadbalancer"), "ConfigMap", "rel-laggard-lb")["data"]["config.yaml"])
+    assert plain["receivers"]["otlp"]["protocols"]["grpc"] == {"endpoint": "[::]:4317", "max_recv_msg_size_mib": 64}
+    relayed = {name: pipeline["exporters"] for name, pipeline in plain["service"]["pipelines"].items() if name != "traces"}
+    assert relayed == dict.fromkeys(("metrics", "logs"), ["load_balancing/relayed"]), relayed
+    for name, key in (("load_balancing", "traceID"), ("load_balancing/relayed", "resource")):
+        each = plain["exporters"][name]
+        assert each["routing_key"] == key
+        # Spans in the queue of a pod that is gone would be lost.
+        otlp = each["protocol"]["otlp"]
+        assert not otlp["sending_queue"]["enabled"] and not otlp["retry_on_failure"]["enabled"] and otlp["tls"] == {"insecure": True}, otlp
+    by_default = c.rendered(*r.MINIMAL, *SEVERAL, "--set", "tls.server.existingSecret=s", "--set", "routing.loadBalancer.tls.ca=")
+    text = r.one(by_default, "ConfigMap", "rel-laggard-lb")["data"]["config.yaml"]
+    found = yaml.safe_load(text)["exporters"]["load_balancing"]["protocol"]["otlp"]["tls"]
+    assert found == {"server_name_override": "rel-laggard-lb.default", "reload_interval": "1m"}, found
+
+
+@row("LABELS", "a label or an annotation that is given twice is there once, and the nearest one wins")
+def labels(c):
+    given = ("--set", "additionalLabels.team=all", "--set", "podLabels.team=pods", "--set", "podAnnotations.kubectl\\.kubernetes\\.io/default-container=beside")
+    rendered = c.rendered(*r.MINIMAL, *given, "--set", "serviceMonitor.enabled=true", "--set", "serviceMonitor.extraLabels.team=monitors")
+    stateful_set = r.one(rendered, "StatefulSet")
+    assert stateful_set["metadata"]["labels"]["team"] == "all" and stateful_set["spec"]["template"]["metadata"]["labels"]["team"] == "pods"
+    assert r.one(rendered, "ServiceMonitor")["metadata"]["labels"]["team"] == "monitors"
+    annotations = stateful_set["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["kubectl.kubernetes.io/default-container"] == "beside" and "checksum/laggard-config" in annotations, annotations
 
 
 @row("GRACE", "the grace period is the sum of what ending takes, in every way to write a duration")
@@ -196,6 +277,9 @@ def grace(c):
     for delay, whole in (("0s", 25), ("1ms", 26), ("1500ms", 27), ("2s", 27), ("1m", 85), ("1m 30s", 115), ("1h", 3625)):
         assert seconds(*r.MINIMAL, "--set-string", f"config.shutdown.delay={delay}") == whole, delay
     assert seconds(*COLLECTOR) == 45 and seconds(*COLLECTOR, "--set", "collector.drainSeconds=0") == 30
+    assert seconds(*r.MINIMAL, "--set", "lifecycleHooks.preStop.sleep.seconds=20") == 50, "SIGTERM comes after preStop"
+    with_library = r.objects(c.helm, "--set", "laggard.lifecycleHooks.preStop.sleep.seconds=20", chart=r.CONSUMER)
+    assert r.one(with_library, "StatefulSet")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 80
 
 
 @row("CLOSED", "a port that is off listens on loopback and is in no Service")
@@ -203,5 +287,10 @@ def closed(c):
     rendered = c.rendered(*r.MINIMAL, "--set", "ports.otlp-http.enabled=false")
     config = yaml.safe_load(r.one(rendered, "ConfigMap")["data"]["config.yaml"])
     assert config["receive"]["http"]["endpoint"] == "127.0.0.1:4318" and config["receive"]["grpc"]["endpoint"] == "[::]:4317"
+    behind = yaml.safe_load(r.one(c.ci("sidecar-config"), "ConfigMap")["data"]["config.yaml"])
+    found = [behind["receive"][each]["endpoint"] for each in ("grpc", "http")]
+    assert found == ["127.0.0.1:14317", "127.0.0.1:14318"], "a Collector of the same pod has 4317 and 4318"
+    asked = c.rendered(*r.MINIMAL, "--set", "mode=sidecar-config", "--set", "ports.otlp.enabled=true", "--set", "ports.otlp.containerPort=5317")
+    assert yaml.safe_load(r.one(asked, "ConfigMap")["data"]["config.yaml"])["receive"]["grpc"]["endpoint"] == "[::]:5317"
     for service in (each for each in rendered if each["kind"] == "Service"):
         assert "otlp-http" not in [port["name"] for port in service["spec"]["ports"]], service["metadata"]["name"]

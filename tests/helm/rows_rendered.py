@@ -167,7 +167,7 @@ def decisions(c):
     scaled = c.ci("autoscaling")
     assert "replicas" not in r.one(scaled, "StatefulSet")["spec"], "an upgrade would undo what was scaled"
     assert r.one(scaled, "HorizontalPodAutoscaler")["spec"]["behavior"]["scaleDown"]["selectPolicy"] == "Disabled"
-    assert r.one(scaled, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+    assert r.one(scaled, "PodDisruptionBudget", "rel-laggard")["spec"]["maxUnavailable"] == 1
     assert not [each for each in c.ci("minimal") if each["kind"] == "PodDisruptionBudget"]
     probes = r.container(collector)
     paths = [probes[key]["httpGet"]["path"] for key in ("startupProbe", "livenessProbe", "readinessProbe")]

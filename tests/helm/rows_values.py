@@ -44,6 +44,36 @@ def nulls_and_overrides(c):
             assert not r.objects(helm, "--set", "laggard.enabled=false", chart=parent)
 
 
+def paths_of(value, path=""):
+    """Every key of the values, with those within it."""
+    for key, inner in value.items():
+        yield f"{path}{key}"
+        if isinstance(inner, dict):
+            yield from paths_of(inner, f"{path}{key}.")
+
+
+EVERYTHING = (
+    "--set", "tls.exporter.ca=ca.crt", "--set", "tls.exporter.existingSecret=s", "--set", "config.export.endpoint=https://c:4317",
+    "--set", "tls.server.existingSecret=s", "--set", "secrets.existingSecret=s", "--set", "secrets.headers.x-key=k", "--set", "auth.existingSecret=s",
+    "--set", "routing.loadBalancer.enabled=true", "--set", "autoscaling.enabled=true", "--set", "networkPolicy.enabled=true",
+    "--set", "persistence.enabled=true", "--set", "serviceMonitor.enabled=true", "--set", "prometheusRule.enabled=true", "--set", "dashboards.enabled=true",
+)  # fmt: skip
+
+
+@row("NULL", "any value that is null is its default, is left out, or is asked for by name")
+def null(c):
+    default = yaml.safe_load((c.chart / "values.yaml").read_text())
+    for path in paths_of(default):
+        helms = c.helms if "." not in path else c.helms[-1:]
+        for helm in helms:
+            message = r.refusal(helm, *EVERYTHING, "--set", f"{path}=null", chart=c.chart)
+            is_told = "missing propert" in message and path.rsplit(".", 1)[-1] in message
+            is_told |= "These values do not work" in message or "is required" in message
+            assert not message or is_told, f"{path}=null: {message}"
+    for arguments in (("--set-json", 'config={"export": {"endpoint": "http://c:1", "tls": null}, "assemble": null, "slow": {"learned": null}}'),):
+        assert not r.refusal(c.helm, *arguments, chart=c.chart), arguments
+
+
 @row("T26", "a chart that takes the library has the same container")
 def library(c):
     for helm in c.helms:
@@ -88,10 +118,11 @@ def restricted(c):
 def no_rights(c):
     for name, rendered in c.each():
         rights = [each["kind"] for each in rendered if each["apiVersion"].startswith("rbac")]
-        assert rights == (["Role", "RoleBinding"] if name == "autoscaling" else []), f"{name}: {rights}"
+        over_api = name in ("autoscaling", "loadbalancer-secure")
+        assert rights == (["Role", "RoleBinding"] if over_api else []), f"{name}: {rights}"
         for owner in rendered:
             for pod in checker.pods_of(owner):
-                is_watching = name == "autoscaling" and owner["kind"] == "Deployment"
+                is_watching = over_api and owner["kind"] == "Deployment"
                 assert pod["spec"].get("automountServiceAccountToken") is is_watching, f"{name} {owner['kind']}"
 
 

@@ -46,6 +46,10 @@ PROBE = {
 }
 INTERVAL = {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))*$"}
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+# An IP address as the program takes one before a port.
+BIND_ADDRESS = {"type": "string", "pattern": r"^([0-9]{1,3}([.][0-9]{1,3}){3}|\[[0-9a-fA-F:.]+\])$"}
+AUTO_PORT = {"anyOf": [PORT, {"const": "auto"}]}
+AUTO_ENABLED = {"enum": ["auto", True, False]}
 NAME_PATTERN = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$|^$"
 
 # What a default's kind does not tell. Keys are paths; `*` is any name.
@@ -75,6 +79,11 @@ RULES = {
     "startupProbe": PROBE,
     "livenessProbe": PROBE,
     "readinessProbe": PROBE,
+    "bindAddress": BIND_ADDRESS,
+    "ports.otlp.enabled": AUTO_ENABLED,
+    "ports.otlp-http.enabled": AUTO_ENABLED,
+    "ports.otlp.containerPort": AUTO_PORT,
+    "ports.otlp-http.containerPort": AUTO_PORT,
     "containerPort": PORT,
     "servicePort": PORT,
     "terminationGracePeriodSeconds": {"type": ["integer", "null"], "minimum": 0},
@@ -96,6 +105,9 @@ RULES = {
     "dashboards.annotations": TEXTS,
 }
 
+# What may be taken away by null; all else that is a section, a number, a choice or an address has to be there.
+OPTIONAL = ("terminationGracePeriodSeconds", "resources", "securityContext", "podSecurityContext", "config")
+
 # Keys that Helm itself puts beside ours: values for all charts, those of the library, and a parent's condition.
 OF_HELM = {"global": {"type": "object"}, "laggard-lib": {"type": "object"}, "enabled": {"type": "boolean"}}
 
@@ -109,9 +121,15 @@ def derive(value, path=""):
             return RULES[key]
     if isinstance(value, dict) and value:
         properties = {key: derive(inner, f"{path}.{key}".lstrip(".")) for key, inner in value.items()}
-        return {"type": "object", "additionalProperties": False, "properties": properties}
+        needed = sorted(key for key, inner in value.items() if needs_value(key, inner))
+        return {"type": "object", "additionalProperties": False, "properties": properties, "required": needed}
     kinds = [(dict, "object"), (list, "array"), (bool, "boolean"), (int, "integer"), (str, "string")]
     return {"type": next(kind for python, kind in kinds if isinstance(value, python))}
+
+
+def needs_value(key, default):
+    """Whether templates cannot do without; a probe, a list, free keys and an empty text can be left out."""
+    return default not in ({}, [], "") and key not in OPTIONAL and not key.endswith("Probe")
 
 
 def for_chart(schema):

@@ -12,7 +12,7 @@ from rows import ROWS, Context
 
 # The golden renders of T6 would notice everything, so that a mutation counts only where another row does. Those that notice
 # most come first, for a mutation is done with when one has noticed it.
-FOR_MUTATIONS = ("T10", "D1-D13", "FILES", "ROUTE", "REACH", "ROLL", "GRACE", "CLOSED", "T36", "T28", "T26", "T12", "T29", "T5", "T30", "T9", "T35", "T34", "T31", "T25", "T41")
+FOR_MUTATIONS = ("T10", "D1-D13", "FILES", "ROUTE", "REACH", "TIER", "WALLS", "LABELS", "ROLL", "GRACE", "CLOSED", "T36", "T28", "T26", "T12", "T29", "T5", "T30", "T9", "T35", "T34", "T31", "T25", "T41")
 
 
 def main():
@@ -47,7 +47,7 @@ def report(number, title, run):
 
 def mutated(arguments):
     functions = {number: function for number, _, function in ROWS}
-    rows = [functions[number] for number in FOR_MUTATIONS]
+    rows = {number: functions[number] for number in FOR_MUTATIONS}
     alive = mutations.survivors(lambda chart: Context(arguments.helm[-1:], arguments.laggard, chart=chart), rows)
     count = len(mutations.MUTATIONS)
     assert len(alive) <= count // 15, f"{len(alive)} of {count} went unnoticed:\n    " + "\n    ".join(alive)

@@ -7,6 +7,8 @@ from kubelet import Kubelet
 from senders import spans_of
 
 CERTIFICATES = "/certificates"
+# That of the image of the stock Collectors.
+USERS = {"collector": 10001}
 
 # Receivers are OTLP, the health check is there, and the Collector has nothing to say about itself.
 HARNESS = """

@@ -77,11 +77,12 @@ class Container:
 
 
 class Kubelet:
-    """Keeps one pod. `binaries` has the image's command of each container, `config_maps` and `secrets` what can be mounted, by name,
-    and `place` the namespace that the pod lives in."""
+    """Keeps one pod. `binaries` has the image's command of each container and `users` its user, where it has one; `config_maps` and
+    `secrets` have what can be mounted, by name, and `place` is the namespace that the pod lives in."""
 
-    def __init__(self, pod, config_maps, secrets, binaries, folder, place):
+    def __init__(self, pod, config_maps, secrets, binaries, folder, place, users=()):
         self.spec, self.config_maps, self.secrets, self.binaries = pod["spec"], config_maps, secrets, binaries
+        self.users = dict(users)
         self.folder, self.place = pathlib.Path(folder), place
         self.folder.mkdir(exist_ok=True)
         self.folder.chmod(0o755)
@@ -96,7 +97,7 @@ class Kubelet:
 
     def user(self, spec):
         """As whom a container runs; without the right to change users, as whoever runs this."""
-        user = (spec.get("securityContext") or {}).get("runAsUser")
+        user = (spec.get("securityContext") or {}).get("runAsUser", self.users.get(spec["name"]))
         if user is None or not can_change_users():
             return []
         group = self.spec.get("securityContext", {}).get("fsGroup", user)

@@ -60,10 +60,20 @@ class Network:
         run(*enter, "ip", "address", "add", f"{address}/24", "dev", "eth0")
         run(*enter, "ip", "link", "set", "eth0", "up")
         run(*enter, "ip", "link", "set", "lo", "up")
+        self.join(address, *names)
+        return Place(address, enter)
+
+    def leave(self, address):
+        """A Service has no longer this address: its pod is not ready."""
+        for addresses in self.names.values():
+            while address in addresses:
+                addresses.remove(address)
+        self.write_names()
+
+    def join(self, address, *names):
         for name in names:
             self.names.setdefault(name, []).append(address)
         self.write_names()
-        return Place(address, enter)
 
     def write_names(self):
         lines = [f"{address} {name}" for name, addresses in self.names.items() for address in addresses]

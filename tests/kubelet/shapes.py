@@ -9,14 +9,12 @@ Collector, which goes by the names of the backends, and asks for TLS, client cer
 import concurrent.futures
 import json
 import pathlib
-import ssl
 import sys
 import tempfile
 
 import collectors
-import grpc
-import trustme
 import yaml
+from certificates import Certificates
 from kubelet import Failed, Kubelet
 from network import Network
 from senders import OverGrpc, OverHttp, Sender
@@ -41,32 +39,6 @@ service:
 """
 
 
-class Certificates:
-    """One authority for both sides, as files of Secrets."""
-
-    def __init__(self, folder, *names):
-        authority = trustme.CA()
-        self.authority = authority.cert_pem.bytes().decode()
-        self.server, self.client = authority.issue_cert(*names), authority.issue_cert("a-client")
-        self.client_file = str(folder / "client.pem")
-        self.client.private_key_and_cert_chain_pem.write_to_path(self.client_file)
-
-    def secret(self, certificate):
-        chain = "".join(each.bytes().decode() for each in certificate.cert_chain_pems)
-        return {"tls.crt": chain, "tls.key": certificate.private_key_pem.bytes().decode(), "ca.crt": self.authority}
-
-    def for_http(self, is_known=True):
-        context = ssl.create_default_context(cadata=self.authority)
-        if is_known:
-            context.load_cert_chain(self.client_file)
-        return context
-
-    def for_grpc(self, is_known=True):
-        own = self.secret(self.client)
-        pair = (own["tls.key"].encode(), own["tls.crt"].encode()) if is_known else (None, None)
-        return grpc.ssl_channel_credentials(self.authority.encode(), *pair)
-
-
 class Shape:
     """A pod with what is rendered beside it."""
 
@@ -77,7 +49,7 @@ class Shape:
         owner = next(each for each in rendered if each["kind"] in ("StatefulSet", "Deployment") and not each["metadata"]["name"].endswith("-lb"))
         pod = owner["spec"]["template"]
         place = run.network.place(f"{name}.pod")
-        self.kubelet = Kubelet(pod, config_maps, run.secrets, run.binaries, run.folder / name, place)
+        self.kubelet = Kubelet(pod, config_maps, run.secrets, run.binaries, run.folder / name, place, collectors.USERS)
         self.specs = self.kubelet.all_specs()
         laggard = next(each for each in self.specs if each["name"] == "laggard")
         volume = next(each for each in pod["spec"]["volumes"] if each["name"] == "laggard-config")["configMap"]

@@ -56,6 +56,12 @@ LAGGARD_HEADER_{{ regexReplaceAll "[^A-Z0-9]" (upper .) "_" }}
 
 {{/* A duration of the configuration in whole seconds, rounded up; nothing where it is only known when the program runs. */}}
 {{- define "laggard.sidecar.seconds" -}}
+{{- $milliseconds := include "laggard.sidecar.milliseconds" . -}}
+{{- if $milliseconds }}{{- int64 (ceil (divf (float64 $milliseconds) 1000.0)) -}}{{ end -}}
+{{- end }}
+
+{{/* The same in milliseconds. */}}
+{{- define "laggard.sidecar.milliseconds" -}}
 {{- $text := toString . -}}
 {{- if eq $text "0" -}}
 0
@@ -70,7 +76,7 @@ LAGGARD_HEADER_{{ regexReplaceAll "[^A-Z0-9]" (upper .) "_" }}
     {{- if has $unit (list "h" "hr" "hrs" "hour" "hours") }}{{ $factor = 3600000.0 }}{{ end -}}
     {{- $milliseconds = addf $milliseconds (mulf $number $factor) -}}
   {{- end -}}
-  {{- int64 (ceil (divf $milliseconds 1000.0)) -}}
+  {{- int64 (ceil $milliseconds) -}}
 {{- end -}}
 {{- end }}
 
@@ -80,7 +86,10 @@ else, such as a share or "auto".
 */}}
 {{- define "laggard.sidecar.bytes" -}}
 {{- $text := trim (toString .) -}}
-{{- if regexMatch "^[0-9]+(?:[.][0-9]+)?(?:e[0-9]+|m| *(?:[kKMGTPE]i?)?[bB]?)$" $text -}}
+{{- if or (kindIs "float64" .) (kindIs "int64" .) (kindIs "int" .) -}}
+  {{- /* As text a large number of a values file would be 1.07e+09. */ -}}
+  {{- int64 . -}}
+{{- else if regexMatch "^[0-9]+(?:[.][0-9]+)?(?:e[0-9]+|m| *(?:[kKMGTPE]i?)?[bB]?)$" $text -}}
   {{- if contains "e" $text -}}
     {{- int64 (float64 $text) -}}
   {{- else -}}
@@ -100,11 +109,18 @@ else, such as a share or "auto".
 {{- end -}}
 {{- end }}
 
-{{/* What a pod's grace period must leave Laggard: the delay, the draining, and five seconds to save and end. */}}
+{{/*
+What a pod's grace period must leave Laggard: the sleep of preStop, for SIGTERM comes after it, the delay, the draining, and
+five seconds to save and end. How long another preStop takes cannot be told.
+*/}}
 {{- define "laggard.sidecar.graceSeconds" -}}
+{{- $v := fromYaml (include "laggard.sidecar.values" .) -}}
 {{- $config := fromYaml (include "laggard.sidecar.config" .) -}}
 {{- $shutdown := $config.shutdown | default dict -}}
-{{- $sum := 5 -}}
+{{- $hooks := dict -}}
+{{- include "laggard.sidecar.merge" (dict "base" $hooks "over" ($v.lifecycleHooks | default dict)) -}}
+{{- $sleep := dig "preStop" "sleep" "seconds" 0 $hooks -}}
+{{- $sum := add 5 (int64 $sleep) -}}
 {{- range $key, $default := dict "delay" "5s" "drain_timeout" "20s" -}}
   {{- $given := ternary (get $shutdown $key) $default (hasKey $shutdown $key) -}}
   {{- $seconds := include "laggard.sidecar.seconds" $given -}}

@@ -66,6 +66,10 @@ keep a true that is to become false.
     {{- $_ := unset $base $key -}}
   {{- else if and (kindIs "map" $value) (hasKey $base $key) (kindIs "map" $old) -}}
     {{- include "laggard.sidecar.merge" (dict "base" $old "over" $value) -}}
+  {{- else if kindIs "map" $value -}}
+    {{- $new := dict -}}
+    {{- include "laggard.sidecar.merge" (dict "base" $new "over" $value) -}}
+    {{- $_ := set $base $key $new -}}
   {{- else -}}
     {{- $_ := set $base $key $value -}}
   {{- end -}}

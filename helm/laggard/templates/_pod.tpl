@@ -1,43 +1,20 @@
 {{/* The pod, the same for the StatefulSet and the Deployment. */}}
 {{- define "laggard.pod" -}}
-{{- $library := dict "root" . "values" .Values "own" true "name" (include "laggard.fullname" .) -}}
+{{- $checksums := dict -}}
+{{- if and .Values.enableConfigChecksumAnnotation (not .Values.existingConfigMap) }}
+{{- $checksums = fromYaml (include "laggard.own" (dict "root" . "template" "laggard.sidecar.podAnnotations")) }}
+{{- end }}
+{{- if .Values.collector.enabled }}
+{{- $_ := set $checksums "checksum/collector-config" (include "laggard.collectorConfig" . | sha256sum) }}
+{{- end }}
 metadata:
-  labels:
-    {{- include "laggard.labels" . | nindent 4 }}
-    {{- with .Values.podLabels }}
-    {{- include "laggard.sidecar.tpl" (dict "root" $ "value" .) | nindent 4 }}
-    {{- end }}
-  annotations:
-    {{- if and .Values.enableConfigChecksumAnnotation (not .Values.existingConfigMap) }}
-    {{- include "laggard.sidecar.podAnnotations" $library | nindent 4 }}
-    {{- end }}
-    {{- if .Values.collector.enabled }}
-    checksum/collector-config: {{ include "laggard.collectorConfig" . | sha256sum }}
-    {{- end }}
-    kubectl.kubernetes.io/default-container: laggard
-    {{- with .Values.podAnnotations }}
-    {{- include "laggard.sidecar.tpl" (dict "root" $ "value" .) | nindent 4 }}
-    {{- end }}
+  {{- include "laggard.podMetadata" (dict "root" . "of" .Values "container" "laggard" "annotations" $checksums) | nindent 2 }}
 spec:
   serviceAccountName: {{ include "laggard.serviceAccountName" . }}
   automountServiceAccountToken: {{ .Values.serviceAccount.automount }}
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ include "laggard.grace" . }}
-  {{- range $key := list "priorityClassName" "runtimeClassName" }}
-  {{- with get $.Values $key }}
-  {{ $key }}: {{ . | quote }}
-  {{- end }}
-  {{- end }}
-  {{- range $key := list "imagePullSecrets" "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" }}
-  {{- with get $.Values $key }}
-  {{ $key }}:
-    {{- include "laggard.sidecar.tpl" (dict "root" $ "value" .) | nindent 4 }}
-  {{- end }}
-  {{- end }}
-  {{- with .Values.podSecurityContext }}
-  securityContext:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
+  {{- include "laggard.scheduling" (dict "root" . "own" .Values) | nindent 2 }}
   {{- if or .Values.initContainers .Values.collector.enabled }}
   initContainers:
     {{- with .Values.initContainers }}
@@ -79,12 +56,12 @@ spec:
     {{- end }}
   {{- end }}
   containers:
-    - {{ include "laggard.sidecar.container" $library | indent 6 | trim }}
+    - {{ include "laggard.own" (dict "root" . "template" "laggard.sidecar.container") | indent 6 | trim }}
     {{- with .Values.extraContainers }}
     {{- include "laggard.sidecar.tpl" (dict "root" $ "value" .) | nindent 4 }}
     {{- end }}
   volumes:
-    {{- include "laggard.sidecar.volumes" $library | nindent 4 }}
+    {{- include "laggard.own" (dict "root" . "template" "laggard.sidecar.volumes") | nindent 4 }}
     {{- if .Values.collector.enabled }}
     - name: collector-config
       configMap:
