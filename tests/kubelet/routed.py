@@ -3,10 +3,12 @@
 A real Collector with the rendered load_balancing exporter finds the pods by the headless Service's name. The spans of each trace
 are sent to it in several requests; all of them must reach one and the same pod, each pod must get some, and slow traces must name
 the service that was slow. Metrics and logs must arrive too. All of that once plainly, and once with TLS, clients' certificates and
-a token, where nobody else may send anything.
+a token, where nobody else may send anything. Then each pod is rolled under traffic, and stays away for longer than its name takes
+to be forgotten: what the tier has acknowledged must reach another pod, or the same one later.
 """
 
 import collections
+import contextlib
 import http.client
 import json
 import pathlib
@@ -29,6 +31,8 @@ import scrape
 VALUES = pathlib.Path(__file__).parent / "routed.yaml"
 SECURE = pathlib.Path(__file__).parent / "routed-secure.yaml"
 SECONDS = 9
+# A pod is away for so long. The tier asks for addresses every five seconds, and those of /etc/hosts are five seconds old.
+AWAY = 12
 TOKEN = "of-a-sender"
 
 # What is relayed, and where it lies at a backend.
@@ -59,6 +63,7 @@ class System:
     def __init__(self, programs, helm, folder, network, name, values):
         laggard, collector = programs
         folder.mkdir()
+        self.network = network
         binaries = {"laggard": [laggard], "collector": [collector]}
         rendered = rendering.objects(helm, *values, name=name)
         maps = {each["metadata"]["name"]: each["data"] for each in rendered if each["kind"] == "ConfigMap"}
@@ -100,13 +105,41 @@ class System:
         for each in self.every:
             each.start()
 
-    def send(self):
+    def send(self, meanwhile):
+        """Traffic without pause, for as long as `meanwhile` takes. Returns who sent it."""
         senders = [Sender(1, self.way(OverGrpc)), Sender(2, self.way(OverHttp))]
         for sender in senders:
             sender.start()
-        time.sleep(SECONDS)
+        meanwhile()
         stop(senders)
-        return [span for sender in senders for span in sender.acknowledged]
+        return senders
+
+    def roll(self):
+        """Each pod ends and comes back. It is no longer found once it is not ready, and is again when it is."""
+        for pod in self.pods:
+            time.sleep(2)
+            self.network.leave(pod.place.address)
+            pod.stop()
+            time.sleep(AWAY)
+            pod.start()
+            self.network.join(pod.place.address, self.headless)
+        time.sleep(2)
+
+    def learn_and_name(self):
+        """Until each pod has named a service; a busy machine takes its time."""
+        time.sleep(SECONDS)
+        scrape.wait_for("a verdict of every pod", self.have_named, seconds=60)
+
+    def have_named(self):
+        assert all(verdicts(collectors.received(backend)) for backend in self.backends)
+
+    def arrived(self):
+        """Each backend's spans."""
+        return [collectors.delivered(collectors.received(backend)) for backend in self.backends]
+
+    def have_arrived(self, sent):
+        missing = set(sent) - sum(self.arrived(), collections.Counter()).keys()
+        assert not missing, f"{len(missing)} of {len(sent)} acknowledged spans did not arrive: {list(missing)[:3]}"
 
     def relay(self):
         """A request of each other signal, and waits until it has arrived."""
@@ -145,9 +178,10 @@ def is_taken(way):
         return False
 
 
-def conclude(system, sent):
+def conclude(system, senders):
+    sent = acknowledged(senders)
     received = [collectors.received(backend) for backend in system.backends]
-    arrived = [collectors.delivered(requests) for requests in received]
+    arrived = system.arrived()
     total = sum(arrived, collections.Counter())
     wrong = [span for span in sent if total[span] != 1]
     assert not wrong, f"{len(wrong)} of {len(sent)} spans were not delivered once: {wrong[:3]}"
@@ -165,21 +199,46 @@ def conclude(system, sent):
     print("    and metrics and logs, relayed")
 
 
+def acknowledged(senders):
+    return [span for sender in senders for span in sender.acknowledged]
+
+
+def routed(system):
+    system.relay()
+    if system.certificates:
+        system.refuses_strangers()
+    senders = system.send(meanwhile=system.learn_and_name)
+    system.stop()
+    conclude(system, senders)
+
+
+def rolled(system):
+    senders = system.send(meanwhile=system.roll)
+    sent = acknowledged(senders)
+    # At its own end a Collector drops what it is still trying to send.
+    with contextlib.suppress(AssertionError):
+        scrape.wait_for("the arrival of every acknowledged span", lambda: system.have_arrived(sent), seconds=60)
+    system.stop()
+    system.have_arrived(sent)
+    total = sum(system.arrived(), collections.Counter())
+    twice = sum(count > 1 for count in total.values())
+    refused = dict(sum((sender.refusals for sender in senders), collections.Counter()))
+    longest = max(sender.longest for sender in senders)
+    print(f"OK: {len(system.pods)} pods behind the tier rolled, each away for {AWAY} s: {len(sent)} spans acknowledged by the tier, 0 lost, {twice} twice")
+    print(f"    refused and then taken: {refused}; longest wait of a sender {longest:.1f} s")
+
+
 def main(laggard, collector, helm):
+    plain, secure = ("-f", str(VALUES)), ("-f", str(VALUES), "-f", str(SECURE))
     with tempfile.TemporaryDirectory(prefix="laggard-routed-") as name:
         folder = pathlib.Path(name)
         folder.chmod(0o755)
         network = Network(folder)
-        for release, values in (("plain", ("-f", str(VALUES))), ("secure", ("-f", str(VALUES), "-f", str(SECURE)))):
+        for release, values, check in (("plain", plain, routed), ("secure", secure, routed), ("rolled", plain, rolled)):
             system = System((laggard, collector), helm, folder / release, network, release, values)
             try:
                 system.start()
-                system.relay()
-                if system.certificates:
-                    system.refuses_strangers()
-                sent = system.send()
-                system.stop()
-                conclude(system, sent)
+                check(system)
             except (Failed, AssertionError) as error:
                 for each in system.every:
                     each.kill()
