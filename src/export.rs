@@ -2,6 +2,7 @@
 
 mod batch;
 mod channel;
+mod chunk;
 mod compress;
 mod connect;
 mod guard;
@@ -28,9 +29,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 pub use channel::{Channel, ChannelError, channel, compression};
+pub use chunk::Chunk;
 pub use http::{Answer, HttpClient, Unanswered};
 pub use losses::Losses;
-pub use queue::{Chunk, Full, Queue};
+pub use queue::{Claim, Full, Queue};
 
 use crate::config::{BatchLimits, Export, Protocol};
 use crate::otlp::Nanos;

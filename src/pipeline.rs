@@ -31,7 +31,10 @@ use crate::telemetry::metrics::{Class, DropReason, Late, Metrics, Part, RouteSta
 
 /// Traces decided under one pair of locks: enough that the locks cost nothing, few enough that arrivals in the same
 /// shard hardly wait, and that the copies made of them are small beside what is held.
-const LOT: Lot = Lot { traces: 256, bytes: 1 << 20 };
+const LOT: Lot = Lot { traces: 256, bytes: LOT_BYTES };
+
+/// Bytes of the traces that are decided at once; the last of them may go beyond.
+pub const LOT_BYTES: u64 = 1 << 20;
 
 /// The stages between receiving and exporting.
 #[derive(Debug)]
@@ -167,7 +170,7 @@ impl Pipeline {
             let has_oversized = stored.has_oversized;
             self.late(stored, deliver);
             if has_oversized {
-                self.decide_due(now, deliver);
+                self.decide_oversized(now, deliver);
             }
         }
         if self.on_overflow == OnOverflow::Decide {
@@ -186,13 +189,27 @@ impl Pipeline {
     /// Decides every trace of one shard that is due at `now`.
     pub fn decide_due_in(&self, shard: usize, now: Nanos, deliver: Deliver<'_>) {
         let mut due = DueTraces::default();
-        while self.decide_lot_in(shard, now, &mut due, deliver) {}
+        while self.decide_lot_in(shard, (now, now), &mut due, deliver) {}
     }
 
-    /// Decides some traces of one shard that are due at `now`; `lot` says which afterwards. Returns whether there may be
-    /// more.
-    pub fn decide_lot_in(&self, shard: usize, now: Nanos, lot: &mut DueTraces, deliver: Deliver<'_>) -> bool {
-        self.assembler.due(shard, now, LOT, lot);
+    /// Decides what has grown too large, and nothing whose time has come: whoever decides that may have to wait for room.
+    fn decide_oversized(&self, now: Nanos, deliver: Deliver<'_>) {
+        let mut due = DueTraces::default();
+        for shard in 0..self.shards() {
+            while self.decide_lot_in(shard, (now, 0), &mut due, deliver) {}
+        }
+    }
+
+    /// Decides, at `now`, some traces of one shard that were due at `due_by`, about [`LOT_BYTES`] of them; `lot` says
+    /// which afterwards. Returns whether there may be more.
+    pub fn decide_lot_in(
+        &self,
+        shard: usize,
+        (now, due_by): (Nanos, Nanos),
+        lot: &mut DueTraces,
+        deliver: Deliver<'_>,
+    ) -> bool {
+        self.assembler.due(shard, due_by, LOT, lot);
         self.settle(now, lot, deliver);
         !LOT.has_room(lot)
     }
@@ -207,7 +224,7 @@ impl Pipeline {
         while self.decide_some(now, deliver) {}
     }
 
-    /// Decides some of all that is held; returns whether there was any.
+    /// Decides some of all that is held, about [`LOT_BYTES`]; returns whether there was any.
     pub fn decide_some(&self, now: Nanos, deliver: Deliver<'_>) -> bool {
         let mut due = DueTraces::default();
         for shard in 0..self.assembler.shards() {

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use laggard::app::Ended;
 use laggard::assemble::Trace;
+use laggard::config::units::Budget;
 use laggard::export::Losses;
 use laggard::otlp::TraceId;
 use laggard::otlp::codec::Body;
@@ -109,6 +110,7 @@ async fn a_slow_trace_leaves_with_the_service_that_made_it_slow() {
     sidecar.end().await;
 }
 
+// D14.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fast_error_is_kept_and_not_compared() {
     let mut sidecar = Sidecar::start(|_| ()).await;
@@ -150,6 +152,7 @@ async fn of_healthy_traces_the_consistent_share_is_kept_and_stamped() {
     sidecar.end().await;
 }
 
+// D6.
 #[tokio::test(flavor = "multi_thread")]
 async fn late_spans_follow_the_decision_on_their_trace() {
     // Else the dropped trace may be sent after all, as the reference of the kept one.
@@ -211,6 +214,36 @@ async fn ending_sends_what_is_held_though_the_queue_is_smaller() {
     assert_eq!(support::spans::arrived(&all(&received)).len() as u64, accepted);
 }
 
+/// They were decided at once, and those that the queue had no room for were lost beside a destination that took everything.
+// E2.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_traces_that_are_due_together_are_all_sent_though_the_queue_is_smaller() {
+    let backend = Backend::start(|_| Answer::TakeAfter(Duration::from_millis(20))).await;
+    let mut sidecar = Sidecar::start_before(backend, |config| {
+        config.assemble.decision_wait_after_root_received = Duration::from_secs(1);
+        config.export.queue.size = Budget::Bytes(2 << 20);
+    })
+    .await;
+    let traces: Vec<_> = (0..6).map(|number| TraceBuilder::inference(number, SLOW)).collect();
+    for trace in &traces {
+        let large = support::spans::text("body", &"x".repeat(700_000));
+        let trace = trace.clone().with(|span| span.attributes.push(large));
+        sidecar.send(trace.request_of(&[2, 3, 4, 5])).await;
+    }
+    // From its root on each is waited for equally long.
+    for trace in &traces {
+        sidecar.send(trace.request_of(&[1])).await;
+    }
+    sidecar.decided(6).await;
+    let scrape = sidecar.settled().await;
+    assert_eq!(scrape.value(r#"laggard_dropped_spans_total{reason="queue_full"}"#), 0);
+    assert_eq!(scrape.value(r#"laggard_decisions_total{trigger="root"}"#), 6);
+    for trace in &traces {
+        assert_eq!(sidecar.delivered_now(trace).len(), 5);
+    }
+    sidecar.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_leave_in_time_is_counted_as_lost() {
     let backend = Backend::start(|_| Answer::Never).await;
@@ -222,7 +255,7 @@ async fn what_cannot_leave_in_time_is_counted_as_lost() {
     assert_eq!(ended, Ended { losses: Losses { shutdown: 5, ..Losses::default() } });
 }
 
-// R9.
+// R9, SAMPLING-10.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_span_leaves_byte_for_byte_as_it_came_with_ours_appended() {
     let mut sidecar = Sidecar::start(|_| ()).await;

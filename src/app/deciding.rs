@@ -14,7 +14,7 @@ use crate::assemble::DueTraces;
 use crate::export::{Chunk, Queue};
 use crate::otlp::Nanos;
 use crate::otlp::batch::Batch;
-use crate::pipeline::{NoRoom, Outgoing, Pipeline};
+use crate::pipeline::{LOT_BYTES, NoRoom, Outgoing, Pipeline};
 use crate::receive::Refused;
 
 /// How often traces are looked at that are due: a decision may be behind by this much.
@@ -22,6 +22,10 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Between two looks whether there is room.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// Nanoseconds that a decision waits for room in the queue at most: more than the queue has room for would be lost
+/// though the destination takes it. A decision must not be later than a second; half of that is for making it.
+const PATIENCE: Nanos = 500_000_000;
 
 /// Nanoseconds of lateness from which on receivers help.
 const BEHIND: Nanos = 300_000_000;
@@ -64,7 +68,7 @@ impl Deciding {
         )
     }
 
-    /// Decides traces of about so many spans, if so many are due.
+    /// Decides traces of about so many spans, if so many are due and have room.
     pub(super) fn help(&self, spans: u64) {
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let shards = self.pipeline.shards();
@@ -72,7 +76,7 @@ impl Deciding {
         let mut decided = 0;
         for shard in 0..shards {
             let shard = first.wrapping_add(shard) % shards;
-            while decided < spans && self.lot(shard, &mut lot) {
+            while decided < spans && self.lot(self.clock.now(), shard, &mut lot) == After::Perhaps {
                 decided += lot.traces.iter().map(|due| u64::from(due.spans)).sum::<u64>();
             }
         }
@@ -83,43 +87,63 @@ impl Deciding {
     pub(super) fn run(&self, thread: usize, stop: &Receiver<()>) {
         let mut lot = DueTraces::default();
         let mut ticked_at = 0;
-        let mut has_more = false;
+        let mut after = After::Nothing;
         loop {
-            let pause = if has_more { Duration::ZERO } else { TICK };
+            let pause = match after {
+                After::Perhaps => Duration::ZERO,
+                After::NoRoom => PAUSE,
+                After::Nothing => TICK,
+            };
             if stop.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
             // One lot of each shard in turn, so that none has to wait until another has none left.
-            has_more = false;
+            after = After::Nothing;
             let mut latest = 0;
             for shard in (thread..self.pipeline.shards()).step_by(self.threads()) {
-                has_more |= self.lot(shard, &mut lot);
-                let now = self.clock.now();
-                let late = lot.traces.iter().map(|due| now.saturating_sub(due.due_at));
-                latest = late.max().unwrap_or(0).max(latest);
+                let after_it = self.lot(self.clock.now(), shard, &mut lot);
+                after = after.max(after_it);
+                // Who waits for room is not behind.
+                if after_it != After::NoRoom {
+                    let now = self.clock.now();
+                    let late = lot.traces.iter().map(|due| now.saturating_sub(due.due_at));
+                    latest = late.max().unwrap_or(0).max(latest);
+                }
             }
             if let Some(is_behind) = self.is_behind.get(thread) {
                 is_behind.store(latest > BEHIND, Ordering::Relaxed);
             }
             let now = self.clock.now();
-            if thread == 0 && (!has_more || now.saturating_sub(ticked_at) > BEHIND) {
+            if thread == 0 && (after == After::Nothing || now.saturating_sub(ticked_at) > BEHIND) {
                 ticked_at = now;
                 self.pipeline.tick(now);
             }
         }
     }
 
-    /// Decides a lot of a shard, if anything of it is due; returns whether there may be more.
-    fn lot(&self, shard: usize, lot: &mut DueTraces) -> bool {
-        self.pipeline.decide_lot_in(shard, self.clock.now(), lot, &mut |outgoing| self.push(&outgoing))
+    /// Decides a lot of a shard, of what is due at `now`; where the queue has no room for it, of what can wait no longer.
+    fn lot(&self, now: Nanos, shard: usize, lot: &mut DueTraces) -> After {
+        let room = self.queue.claim(LOT_BYTES);
+        let due_by = if room.is_some() { now } else { now.saturating_sub(PATIENCE) };
+        let mut deliver = |outgoing| self.push(&outgoing);
+        match self.pipeline.decide_lot_in(shard, (now, due_by), lot, &mut deliver) {
+            true => After::Perhaps,
+            false if room.is_none() => After::NoRoom,
+            false => After::Nothing,
+        }
     }
 
-    /// Decides all that is held, as fast as the queue gets room for it: of what is held and kept, more than it has room
-    /// for would be lost though the destination takes it.
+    /// Decides all that is held, as fast as the queue gets room for it.
     pub(super) async fn decide_rest(&self) {
-        while self.pipeline.decide_some(self.clock.now(), &mut |outgoing| self.push(&outgoing)) {
-            while !self.queue.is_roomy() {
+        loop {
+            let Some(room) = self.queue.claim(LOT_BYTES) else {
                 sleep(PAUSE).await;
+                continue;
+            };
+            let is_any = self.pipeline.decide_some(self.clock.now(), &mut |outgoing| self.push(&outgoing));
+            drop(room);
+            if !is_any {
+                return;
             }
         }
     }
@@ -144,6 +168,17 @@ impl Deciding {
     }
 }
 
+/// Whether a lot is followed by more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum After {
+    /// Nothing else is due.
+    Nothing,
+    /// Whatever is due waits for room in the queue.
+    NoRoom,
+    /// There may be more.
+    Perhaps,
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
@@ -151,6 +186,11 @@ mod tests {
 
     use super::*;
     use crate::app::exposition::tests::{request, stages, total};
+    use crate::config::Config;
+    use crate::export::Losses;
+    use crate::otlp::wire::put_bytes;
+    use crate::pipeline::Limits;
+    use crate::telemetry::metrics::Metrics;
 
     fn accept(deciding: &Deciding, number: u64) {
         let request = request(number);
@@ -177,6 +217,72 @@ mod tests {
         assert_eq!(total(&metrics.render(), "laggard_decisions_total{trigger=\"wait\"}"), 10);
     }
 
+    /// Forty traces of 200 KB, all kept and due at once, and a queue of 4 MiB before a destination of which nothing is seen.
+    fn more_than_the_queue() -> (Arc<Deciding>, Arc<Queue>) {
+        let mut config = Config::default();
+        config.assemble.decision_wait = Duration::ZERO;
+        config.sample.healthy = 1.0;
+        let metrics = Arc::new(Metrics::default());
+        let limits = Limits { held: 1 << 30, baseline: 1 << 20, tables: 1 << 20 };
+        let pipeline = Arc::new(Pipeline::new(&config, limits, 4, Arc::clone(&metrics)));
+        let queue = Arc::new(Queue::new(4 << 20, metrics));
+        let deciding = Deciding::new(Clock::start(), pipeline, Arc::clone(&queue), 1);
+        for trace in 1_u64..=40 {
+            let (mut span, mut scope, mut resource, mut request) = (vec![], vec![], vec![], vec![]);
+            put_bytes(&mut span, 1, &[[7; 8], trace.to_be_bytes()].concat());
+            put_bytes(&mut span, 2, &[1; 8]);
+            put_bytes(&mut span, 5, &vec![b'n'; 200_000]);
+            put_bytes(&mut scope, 2, &span);
+            put_bytes(&mut resource, 2, &scope);
+            put_bytes(&mut request, 1, &resource);
+            let mut batch = Batch::default();
+            batch.read(&request).expect("valid");
+            deciding.accept(&batch, &request).expect("there is room");
+        }
+        (deciding, queue)
+    }
+
+    fn decide_what_has_room(deciding: &Deciding, now: Nanos) {
+        let mut lot = DueTraces::default();
+        for shard in 0..deciding.pipeline.shards() {
+            while deciding.lot(now, shard, &mut lot) == After::Perhaps {}
+        }
+    }
+
+    // E2.
+    #[test]
+    fn what_is_due_together_is_decided_as_fast_as_the_queue_gets_room() {
+        let (deciding, queue) = more_than_the_queue();
+        let now = deciding.clock.now();
+        let mut rounds = 0;
+        let mut losses = Losses::default();
+        while deciding.pipeline.held().spans > 0 {
+            rounds += 1;
+            assert!(rounds < 10, "each time there is room for something");
+            decide_what_has_room(&deciding, now + rounds);
+            assert!(queue.bytes() <= 3 << 20, "{} of 4 MiB", queue.bytes());
+            // What a destination has taken is gone as well.
+            losses = queue.abandon();
+        }
+        assert_eq!(losses, Losses { shutdown: 40, ..Losses::default() });
+        assert!(rounds > 2);
+    }
+
+    #[test]
+    fn a_decision_waits_for_room_no_longer_than_its_patience() {
+        let (deciding, queue) = more_than_the_queue();
+        let now = deciding.clock.now();
+        decide_what_has_room(&deciding, now);
+        let held = deciding.pipeline.held().spans;
+        assert!(held > 0 && held < 40);
+        decide_what_has_room(&deciding, now + PATIENCE / 2);
+        assert_eq!(deciding.pipeline.held().spans, held);
+        decide_what_has_room(&deciding, now + PATIENCE);
+        assert_eq!(deciding.pipeline.held().spans, 0);
+        assert!(queue.abandon().queue_full > 0, "the destination took nothing in that time");
+    }
+
+    // E5.
     #[test]
     fn whoever_brings_spans_decides_as_many_where_the_threads_are_behind() {
         let (pipeline, queue, metrics) = stages();

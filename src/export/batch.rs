@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::queue::Chunk;
+use super::chunk::Chunk;
 use crate::assemble::Trace;
 use crate::config::BatchLimits;
 use crate::otlp::batch::Batch as Table;

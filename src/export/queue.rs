@@ -7,72 +7,14 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::batch::Batch;
+use super::chunk::Chunk;
 use super::journal::{Answer, Journal};
 use super::losses::Losses;
-use crate::assemble::Trace;
 use crate::config::BatchLimits;
-use crate::telemetry::metrics::{Class, DropReason, Metrics, Part};
-
-/// What a waiting chunk costs beside its bytes: its place in a table that grows by doubling.
-const OVERHEAD: u64 = 2 * size_of::<Chunk>() as u64;
-
-/// Spans that were decided together, mostly one trace.
-#[derive(Clone, Debug)]
-pub struct Chunk {
-    /// Encoded `resource_spans` fields of an `ExportTraceServiceRequest`; requests are their concatenation.
-    pub bytes: Bytes,
-    /// How many spans these are.
-    pub spans: u32,
-    /// Why they are forwarded.
-    pub class: Class,
-    /// A copy of a reference trace that a verdict cites: outside the identity, whatever its class.
-    pub reference: bool,
-    /// A strict destination may refuse it, and with it the whole request that it is in: it leaves in one of its own.
-    pub alone: bool,
-}
-
-impl Chunk {
-    /// The spans of `trace`, forwarded for the reason `class`: those that any destination takes, then the others.
-    pub fn of(trace: &Trace, class: Class) -> impl Iterator<Item = Self> {
-        let soundness = trace.soundness();
-        [true, false].into_iter().filter_map(move |wanted| {
-            let spans = soundness.iter().filter(|is_sound| **is_sound == wanted).count();
-            if spans == 0 {
-                return None;
-            }
-            let mut bytes = Vec::new();
-            trace.encode_where(&mut bytes, |span| soundness.get(span) == Some(&wanted));
-            // What the buffer has grown beyond its content would be held, but not counted.
-            bytes.shrink_to_fit();
-            let spans = u32::try_from(spans).unwrap_or(u32::MAX);
-            Some(Self { bytes: Bytes::from(bytes), spans, class, reference: false, alone: !wanted })
-        })
-    }
-
-    /// A copy of a reference trace that a verdict cites.
-    pub fn of_reference(trace: &Trace) -> impl Iterator<Item = Self> {
-        Self::of(trace, Class::Healthy).map(|chunk| Self { reference: true, ..chunk })
-    }
-
-    /// What it takes of the queue's size, in bytes.
-    pub fn charge(&self) -> u64 {
-        self.bytes.len() as u64 + OVERHEAD
-    }
-
-    /// The fill up to which the queue takes it: what matters most finds room longest.
-    fn admitted_up_to(&self, size: u64) -> u64 {
-        match self.class {
-            _ if self.reference => size - size / 5,
-            Class::Slow => size,
-            Class::Error => size - size / 10,
-            Class::Healthy | Class::Learning | Class::Late => size - size / 5,
-        }
-    }
-}
+use crate::telemetry::metrics::{DropReason, Metrics, Part};
 
 /// The queue has no room for a chunk of this class; its spans have been counted as dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,6 +40,22 @@ struct State {
     spans: u64,
     /// Waiting and in flight, overhead included.
     bytes: u64,
+    /// Of what is being decided.
+    claimed: u64,
+}
+
+/// Room for traces that are being decided, given back when it is dropped: by then they are queued.
+#[derive(Debug)]
+pub struct Claim<'a> {
+    queue: &'a Queue,
+    bytes: u64,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        state.claimed = state.claimed.saturating_sub(self.bytes);
+    }
 }
 
 /// Bytes that a request has beside those of the queue, until it is dropped.
@@ -158,9 +116,18 @@ impl Queue {
         Ok(())
     }
 
-    /// Whether there is room for a lot of decided traces of any class.
-    pub fn is_roomy(&self) -> bool {
-        self.bytes() <= self.size / 4
+    /// Claims room for about so many bytes of traces of any class; `None` where they are to wait with their decision.
+    ///
+    /// Half of the queue is for them. The rest is for the last of them, which may go beyond, and for what cannot wait:
+    /// late spans, and what is decided early.
+    pub fn claim(&self, bytes: u64) -> Option<Claim<'_>> {
+        let mut state = self.lock();
+        let taken = state.bytes + state.claimed;
+        if taken > 0 && taken.saturating_add(bytes) > self.size / 2 {
+            return None;
+        }
+        state.claimed += bytes;
+        Some(Claim { queue: self, bytes })
     }
 
     /// Spans that are waiting or in flight, without references: `queued` of the identity.
@@ -191,11 +158,14 @@ impl Queue {
         self.pushed.notified().await;
     }
 
+    /// A quarter of the queue is a batch however small that is: half of it is all that decisions do not wait with.
     pub(super) fn fill(&self, limits: &BatchLimits) -> Fill {
         let state = self.lock();
         if state.waiting.is_empty() {
             Fill::Nothing
-        } else if state.waiting_spans >= limits.max_spans || state.waiting_bytes >= limits.max_size {
+        } else if state.waiting_spans >= limits.max_spans
+            || state.waiting_bytes >= limits.max_size.min(self.size / 4)
+        {
             Fill::ABatch
         } else {
             Fill::LessThanABatch
@@ -297,7 +267,11 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::assemble::Trace;
+    use crate::telemetry::metrics::Class;
 
     fn chunk(class: Class, spans: u32) -> Chunk {
         Chunk { bytes: Bytes::from(vec![0; 100]), spans, class, reference: false, alone: false }
@@ -420,6 +394,29 @@ mod tests {
             queue.push(chunk(Class::Slow, 0)).expect("room for spans in flight too");
         }
         assert_eq!(taken(&limits(4, 250)).len(), 2);
+    }
+
+    #[test]
+    fn half_of_it_is_for_what_is_being_decided_and_a_quarter_is_a_batch() {
+        let (queue, _) = queue();
+        let (whole, all) = (queue.size, limits(100, 1 << 20));
+        let first = queue.claim(whole / 2).expect("it is empty");
+        assert!(queue.claim(1).is_none(), "another is deciding");
+        drop(first);
+        for _ in 0..2 {
+            queue.push(chunk(Class::Slow, 1)).expect("room");
+        }
+        assert_eq!(queue.fill(&all), Fill::LessThanABatch);
+        for _ in 2..4 {
+            queue.push(chunk(Class::Slow, 1)).expect("room");
+        }
+        assert!(queue.claim(whole / 10).is_some() && queue.claim(whole / 10 + 1).is_none());
+        while queue.fill(&all) == Fill::LessThanABatch {
+            queue.push(chunk(Class::Slow, 1)).expect("room");
+        }
+        assert!(queue.lock().waiting_bytes >= whole / 4 && queue.lock().waiting_bytes < whole / 4 + 100);
+        queue.abandon();
+        assert!(queue.claim(whole).is_some(), "what is larger than half is decided once it is empty");
     }
 
     #[test]

@@ -204,12 +204,12 @@ impl State {
             }
         }
         if has_oversized {
-            self.decide_due(rules, now);
+            self.decide_due(rules, 0);
         }
     }
 
     /// The latest of those that are too large first, then those whose root has come, then the others, the oldest
-    /// first: the order says whose decision is forgotten first.
+    /// first: the order says whose decision is forgotten first. At the time 0 nothing but the former is due.
     fn decide_due(&mut self, rules: &Rules, now: Nanos) {
         let place = |held: &Held| match held {
             Held { oversized: Some(order), .. } => Some((0, u64::MAX - order)),
