@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 
 pub use clock::Clock;
 use deciding::Deciding;
+use exposition::Pages;
 use reloading::Reloading;
 use snapshot_file::SnapshotFile;
 pub use start::{StartError, run};
@@ -213,8 +214,11 @@ impl App {
         let saver =
             snapshot.map(|snapshot| spawn(snapshot.keep(clock, Arc::clone(&pipeline), saving.given())));
         let exposition: Exposition = {
-            let (pipeline, metrics) = (Arc::clone(&pipeline), Arc::clone(&metrics));
-            Arc::new(move || Box::pin(exposition::exposition(Arc::clone(&pipeline), Arc::clone(&metrics))))
+            let pages = Pages::new(Arc::clone(&pipeline), Arc::clone(&metrics));
+            Arc::new(move || {
+                let pages = Arc::clone(&pages);
+                Box::pin(async move { pages.next().await })
+            })
         };
         let admin = spawn(admin::serve(
             admin,

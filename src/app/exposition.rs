@@ -2,8 +2,10 @@
 //! other.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio::time::sleep;
 
 use crate::pipeline::Pipeline;
@@ -16,15 +18,49 @@ const TRIES: u32 = 50;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The page, within a tenth of a second.
-pub(super) async fn exposition(pipeline: Arc<Pipeline>, metrics: Arc<Metrics>) -> String {
-    for _ in 0..TRIES {
-        if let Some(page) = of_one_moment(&pipeline, &metrics) {
-            return page;
-        }
-        sleep(PAUSE).await;
+/// Makes pages, one at a time: who asks while others wait for one gets the next one with them, so that no number of
+/// scrapers costs more than one of them.
+#[derive(Debug)]
+pub(super) struct Pages {
+    pipeline: Arc<Pipeline>,
+    metrics: Arc<Metrics>,
+    begun: AtomicU64,
+    latest: Mutex<Page>,
+}
+
+/// A page, and how many had been begun with it.
+#[derive(Debug, Default)]
+struct Page {
+    number: u64,
+    text: String,
+}
+
+impl Pages {
+    pub(super) fn new(pipeline: Arc<Pipeline>, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { pipeline, metrics, begun: AtomicU64::new(0), latest: Mutex::default() })
     }
-    page(&pipeline, &metrics)
+
+    /// A page that is made from now on.
+    pub(super) async fn next(&self) -> String {
+        let begun_before = self.begun.load(Ordering::SeqCst);
+        let mut latest = self.latest.lock().await;
+        if latest.number <= begun_before {
+            latest.number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            latest.text = self.make().await;
+        }
+        latest.text.clone()
+    }
+
+    /// The page, within a tenth of a second.
+    async fn make(&self) -> String {
+        for _ in 0..TRIES {
+            if let Some(page) = of_one_moment(&self.pipeline, &self.metrics) {
+                return page;
+            }
+            sleep(PAUSE).await;
+        }
+        page(&self.pipeline, &self.metrics)
+    }
 }
 
 /// The page, unless spans have moved meanwhile.
@@ -140,7 +176,23 @@ pub(super) mod tests {
         let (pipeline, _, metrics) = stages();
         let _moving = metrics.movements.begin();
         assert!(of_one_moment(&pipeline, &metrics).is_none());
-        let page = exposition(pipeline, Arc::clone(&metrics)).await;
+        let page = Pages::new(pipeline, Arc::clone(&metrics)).next().await;
         assert!(page.contains("laggard_held_spans 0\n"));
+    }
+
+    // E9.
+    #[tokio::test(start_paused = true)]
+    async fn a_hundred_who_ask_at_once_get_pages_made_after_they_asked_at_the_cost_of_two() {
+        let (pipeline, _, metrics) = stages();
+        let _moving = metrics.movements.begin();
+        let pages = Pages::new(pipeline, Arc::clone(&metrics));
+        let first = pages.next();
+        let others = futures_util::future::join_all((0..100).map(|_| async {
+            metrics.accepted_spans.add(Transport::Http, 1);
+            pages.next().await
+        }));
+        let (_, others) = futures_util::future::join(first, others).await;
+        assert!(others.iter().all(|page| total(page, "laggard_receiver_accepted_spans_total{") == 100));
+        assert_eq!(pages.begun.load(Ordering::Relaxed), 2);
     }
 }
