@@ -14,7 +14,7 @@ pub mod trace;
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use foldhash::fast::RandomState;
 
@@ -245,25 +245,28 @@ impl Assembler {
                 arrivals.push(Arrival { hash, span: number });
             }
         }
-        for (shard, arrivals) in self.shards.iter().zip(&mut scratch.arrivals) {
-            if arrivals.is_empty() {
-                continue;
+        // First the shards that nobody is in, then the others: two requests at once hardly wait for each other.
+        for get in [try_lock as Get, |shard| Some(lock(shard))] {
+            for (shard, arrivals) in self.shards.iter().zip(&mut scratch.arrivals) {
+                if arrivals.is_empty() {
+                    continue;
+                }
+                let Some(mut shard) = get(shard) else { continue };
+                let before = shard.allocated();
+                shard.store(
+                    now,
+                    &self.settings,
+                    (batch, request),
+                    (arrivals, scopes.clone(), &scratch.scope_hashes),
+                    &mut scratch.scope_origins,
+                    &mut scratch.late,
+                );
+                stored.has_oversized |= shard.has_oversized();
+                self.note_allocated(before, shard.allocated());
+                drop(shard);
+                arrivals.clear();
+                arrivals.shrink_to(KEEP_ARRIVALS);
             }
-            let mut shard = lock(shard);
-            let before = shard.allocated();
-            shard.store(
-                now,
-                &self.settings,
-                (batch, request),
-                (arrivals, scopes.clone(), &scratch.scope_hashes),
-                &mut scratch.scope_origins,
-                &mut scratch.late,
-            );
-            stored.has_oversized |= shard.has_oversized();
-            self.note_allocated(before, shard.allocated());
-            drop(shard);
-            arrivals.clear();
-            arrivals.shrink_to(KEEP_ARRIVALS);
         }
         if !scratch.late.is_empty() {
             late_spans(batch, request, &mut scratch.late, &mut stored);
@@ -395,6 +398,17 @@ pub struct HeldTrace {
 /// A panic under the lock leaves a shard that is at worst miscounted, and losing every span after it would be worse.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type Get = fn(&Mutex<Shard>) -> Option<MutexGuard<'_, Shard>>;
+
+/// `None` while another thread has it.
+fn try_lock(shard: &Mutex<Shard>) -> Option<MutexGuard<'_, Shard>> {
+    match shard.try_lock() {
+        Ok(shard) => Some(shard),
+        Err(TryLockError::Poisoned(shard)) => Some(shard.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// Sorts late spans by what became of their traces; those of kept traces go on as small traces of their own.

@@ -13,10 +13,11 @@ pub(crate) mod stream;
 pub mod threshold;
 mod usual;
 
+use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(crate) use route::SavedRoute;
-use route::{Routes, SlowRule};
+use route::{RouteKey, Routes, SlowRule};
 
 pub use route::{Basis, RouteId, RouteReport};
 pub use shapes::ShapeReport;
@@ -147,8 +148,18 @@ impl Decider {
     /// Judges a trace at `now`, in nanoseconds of the clock that all calls share. A trace is counted, and teaches its
     /// route, when it is decided, not when it is looked at.
     pub fn judge(&self, now: Nanos, candidate: &Candidate<'_>, shape: Shape) -> Judgement {
+        thread_local! {
+            static KEY: RefCell<RouteKey> = RefCell::default();
+        }
+        KEY.with_borrow_mut(|key| {
+            key.set(candidate);
+            self.judge_as(key, now, candidate, shape)
+        })
+    }
+
+    fn judge_as(&self, key: &RouteKey, now: Nanos, candidate: &Candidate<'_>, shape: Shape) -> Judgement {
         let mut routes = self.routes();
-        let (route, found) = routes.find(now, candidate);
+        let (route, found) = routes.find(now, key);
         let (shape, is_sampled) = match shape {
             Shape::Known { shape, is_sampled } => (Some(shape), is_sampled),
             Shape::Unknown => {

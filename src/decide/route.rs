@@ -5,6 +5,7 @@
 //! places are taken, routes without traces for `baseline.time_to_live` are forgotten, so that a flood of unique names
 //! does not hold them for ever.
 
+mod key;
 mod saved;
 mod space;
 
@@ -13,11 +14,10 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
+pub(super) use key::RouteKey;
 pub(crate) use saved::SavedRoute;
 use space::{RESERVED, Space};
 
-use super::Candidate;
-use super::identity::{kind_name, put_route};
 use super::shapes::{ShapeReport, Shapes};
 use super::threshold::{Durations, Learning};
 use crate::config::{self, Threshold};
@@ -32,9 +32,6 @@ const SECOND: Nanos = 1_000_000_000;
 
 /// Idle routes are looked for this often.
 const SWEEP_EVERY: Nanos = 60 * SECOND;
-
-/// The longest service name that a route is told apart by, in bytes.
-const LONGEST_SERVICE: usize = 256;
 
 /// A route, by its number; numbers are not reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -114,8 +111,6 @@ pub(super) struct Routes {
     latest: Nanos,
     swept_at: Nanos,
     space: Space,
-    /// Scratch space for a key, so that finding a known route allocates nothing.
-    key: String,
 }
 
 #[derive(Debug)]
@@ -148,7 +143,6 @@ impl Routes {
             latest: 0,
             swept_at: 0,
             space: Space::within(u64::MAX),
-            key: String::new(),
         }
     }
 
@@ -157,25 +151,13 @@ impl Routes {
         self.other.learning.forget_after = nanos;
     }
 
-    /// The route of a candidate; a new one is made while there is room.
-    pub(super) fn find(&mut self, now: Nanos, candidate: &Candidate<'_>) -> (RouteId, &mut Route) {
+    /// The route with this key; a new one is made while there is room.
+    pub(super) fn find(&mut self, now: Nanos, key: &RouteKey) -> (RouteId, &mut Route) {
         self.latest = self.latest.max(now);
-        let mut key = std::mem::take(&mut self.key);
-        key.clear();
-        let service = candidate.service.get(..LONGEST_SERVICE).unwrap_or(candidate.service);
-        let service = String::from_utf8_lossy(service);
-        // A unit separator, which no name holds, keeps the parts apart.
-        for part in [&*service, kind_name(candidate.span.head.kind)] {
-            key.push_str(part);
-            key.push('\u{1f}');
-        }
-        let route_at = key.len();
-        put_route(&candidate.span, &mut key);
         let id = match self.by_key.get(key.as_str()) {
             Some(id) => *id,
-            None => self.make(now, &key, &service, route_at),
+            None => self.make(now, key),
         };
-        self.key = key;
         let route = self.routes.get_mut(&id).unwrap_or(&mut self.other);
         route.last_seen = route.last_seen.max(now);
         (id, route)
@@ -190,14 +172,14 @@ impl Routes {
         self.space.note(allocated, route.allocated);
     }
 
-    fn make(&mut self, now: Nanos, key: &str, service: &str, route_at: usize) -> RouteId {
+    fn make(&mut self, now: Nanos, key: &RouteKey) -> RouteId {
         self.forget_idle(now);
         if self.last_id == u32::MAX {
             return RouteId::OTHER;
         }
         let id = RouteId(self.last_id + 1);
-        let route = key.get(route_at..).unwrap_or("");
-        if self.insert(id, key, service, route).is_some() { id } else { RouteId::OTHER }
+        let made = self.insert(id, key.as_str(), key.service(), key.route());
+        if made.is_some() { id } else { RouteId::OTHER }
     }
 
     /// A route that has learned nothing, if there is room for one more.

@@ -11,7 +11,7 @@ use crate::decide::{Candidate, Judged, Judgement, RouteId, Shape};
 use crate::enrich;
 use crate::otlp::Nanos;
 use crate::otlp::span::SpanView;
-use crate::telemetry::metrics::{Class, Decided, DropReason, Trigger};
+use crate::telemetry::metrics::{Class, Decided, DropReason, Tally, Trigger};
 
 /// What was decided for one trace of a lot, and what the next steps need.
 struct Settled {
@@ -34,22 +34,21 @@ impl Pipeline {
         let settled: Vec<Settled> =
             lot.traces.iter().map(|due| self.decide(now, InLot { due, lot })).collect();
         let mut kept = Vec::new();
+        let mut not_sampled = 0;
         let decisions = settled.iter().map(|settled| {
             (settled.decision, settled.looked_at.as_ref().map_or(0, |(trace, _)| trace.len()))
         });
         self.assembler.settle(lot, decisions, |index, spans, trace| {
             let is_copied = settled.get(index).is_some_and(|settled| settled.has_all(spans));
             if trace.is_none() && !is_copied {
-                self.metrics.dropped_spans.add(DropReason::NotSampled, u64::from(spans));
+                not_sampled += u64::from(spans);
             }
             kept.extend(trace.map(|trace| (index, trace)));
         });
+        self.count(now, lot, &settled, not_sampled);
         self.recent.note(lot.traces.iter().zip(&settled).map(|(due, settled)| settled.recent(now, due)));
         let mut kept = kept.into_iter().peekable();
         for (index, (due, mut settled)) in lot.traces.iter().zip(settled).enumerate() {
-            self.metrics.decisions.add(due.trigger, 1);
-            self.metrics.traces.add(settled.decided, 1);
-            self.metrics.decision_lateness.record(now.saturating_sub(due.due_at));
             let trace = kept.next_if(|(kept, _)| *kept == index).map(|(_, trace)| trace);
             self.learn(now, &settled);
             let looked_at = settled.looked_at.take().map(|(trace, _)| trace);
@@ -59,6 +58,20 @@ impl Pipeline {
                 self.send(now, due.trigger, &settled, trace, deliver);
             }
         }
+    }
+
+    /// Counts the decisions of a lot, and the spans that are dropped by them.
+    fn count(&self, now: Nanos, lot: &DueTraces, settled: &[Settled], not_sampled: u64) {
+        self.metrics.dropped_spans.add(DropReason::NotSampled, not_sampled);
+        let (mut triggers, mut decided) = (Tally::default(), Tally::default());
+        for (due, settled) in lot.traces.iter().zip(settled) {
+            triggers.add(due.trigger, 1);
+            decided.add(settled.decided, 1);
+        }
+        self.metrics.decisions.add_all(&triggers);
+        self.metrics.traces.add_all(&decided);
+        let lateness = lot.traces.iter().map(|due| now.saturating_sub(due.due_at));
+        self.metrics.decision_lateness.record(lateness);
     }
 
     fn decide(&self, now: Nanos, InLot { due, lot }: InLot<'_>) -> Settled {

@@ -28,13 +28,24 @@ pub struct Lateness {
 }
 
 impl Lateness {
-    /// Counts a decision that was made so many nanoseconds after it was due.
-    pub fn record(&self, late: Nanos) {
-        let bucket = BOUNDS.iter().position(|(bound, _)| late <= *bound).unwrap_or(BOUNDS.len());
-        if let Some(bucket) = self.buckets.get(bucket) {
-            bucket.fetch_add(1, Ordering::Relaxed);
+    /// Counts decisions that were made so many nanoseconds after they were due. Those that were made together are counted
+    /// together, since threads share what they add to.
+    pub fn record(&self, lateness: impl Iterator<Item = Nanos>) {
+        let mut counts = [0; BOUNDS.len() + 1];
+        let mut sum: Nanos = 0;
+        for late in lateness {
+            let bucket = BOUNDS.iter().position(|(bound, _)| late <= *bound).unwrap_or(BOUNDS.len());
+            if let Some(count) = counts.get_mut(bucket) {
+                *count += 1;
+            }
+            sum = sum.wrapping_add(late);
         }
-        self.sum.fetch_add(late, Ordering::Relaxed);
+        for (bucket, count) in self.buckets.iter().zip(counts) {
+            if count > 0 {
+                bucket.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+        self.sum.fetch_add(sum, Ordering::Relaxed);
     }
 
     /// The text exposition.
@@ -62,9 +73,8 @@ mod tests {
     #[test]
     fn a_value_counts_in_every_bucket_from_its_own_on() {
         let lateness = Lateness::default();
-        for late in [0, 10_000_000, 10_000_001, 60_000_000_000, 60_000_000_001] {
-            lateness.record(late);
-        }
+        lateness.record([0, 10_000_000, 10_000_001].into_iter());
+        lateness.record([60_000_000_000, 60_000_000_001].into_iter());
         let page = lateness.render();
         for line in [
             "_bucket{le=\"0.01\"} 2",

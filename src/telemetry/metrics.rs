@@ -311,10 +311,46 @@ pub struct Counters<L> {
 }
 
 impl<L: Labels> Counters<L> {
+    /// Adds what is in `tally`.
+    pub fn add_all(&self, tally: &Tally<L>) {
+        for (counter, count) in self.counters.iter().zip(tally.counts) {
+            if count > 0 {
+                counter.increment(count);
+            }
+        }
+    }
+
     /// Adds `count` to the series of `label`.
     pub fn add(&self, label: L, count: u64) {
         if let Some(counter) = self.counters.get(label.index()) {
             counter.increment(count);
+        }
+    }
+}
+
+/// What is to be added to counters together: threads share these, and adding to them one by one would make the threads
+/// wait for each other's caches.
+#[derive(Debug)]
+pub struct Tally<L> {
+    counts: [u64; MOST_TALLIED],
+    label: PhantomData<L>,
+}
+
+/// No label that is tallied has more values.
+const MOST_TALLIED: usize = 8;
+
+impl<L: Labels> Default for Tally<L> {
+    fn default() -> Self {
+        debug_assert!(L::ALL.len() <= MOST_TALLIED, "each value has its place");
+        Self { counts: [0; MOST_TALLIED], label: PhantomData }
+    }
+}
+
+impl<L: Labels> Tally<L> {
+    /// Adds `count` for `label`.
+    pub fn add(&mut self, label: L, count: u64) {
+        if let Some(counted) = self.counts.get_mut(label.index()) {
+            *counted += count;
         }
     }
 }
