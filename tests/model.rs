@@ -360,7 +360,7 @@ fn run(seed: u64, met: &mut Met) {
     }
 }
 
-// R18.
+// R18, FAULT-C3, FAULT-C4.
 #[test]
 fn the_pipeline_does_what_a_map_of_vectors_does() {
     let seeds = std::env::var("MODEL_SEEDS").ok().map_or(SEEDS, |text| {

@@ -62,7 +62,7 @@ proptest! {
         }
     }
 
-    // R9, PB-11, B13.
+    // R9, PB-11, B13, FAULT-C10.
     #[test]
     fn traces_keep_every_span_byte_for_byte_under_its_resource_and_scope(
         request in messages::requests(4),

@@ -104,6 +104,7 @@ fn spans_of_one_trace_gather_over_requests_and_services_with_their_bytes() {
     assert_eq!(assembler.held().spans, 1);
 }
 
+// D7.
 #[test]
 fn a_trace_is_due_after_its_root_or_else_after_its_first_span_and_only_once() {
     let assembler = assembler(1);
@@ -123,6 +124,7 @@ fn a_trace_is_due_after_its_root_or_else_after_its_first_span_and_only_once() {
     );
 }
 
+// D7.
 #[test]
 fn a_trace_that_is_handed_out_stays_held_and_takes_spans_until_it_is_settled() {
     let assembler = assembler(1);
@@ -144,6 +146,7 @@ fn a_trace_that_is_handed_out_stays_held_and_takes_spans_until_it_is_settled() {
     assert_eq!(spans, 2);
 }
 
+// D6.
 #[test]
 fn late_spans_follow_the_decision_of_their_trace() {
     let assembler = assembler(2);
@@ -163,6 +166,7 @@ fn late_spans_follow_the_decision_of_their_trace() {
     assert_eq!(assembler.held().traces, 1);
 }
 
+// D6.
 #[test]
 fn the_longest_root_decides_whatever_the_order_of_arrival() {
     for order in [[1, 9, 5], [9, 5, 1], [5, 1, 9]] {
@@ -177,6 +181,7 @@ fn the_longest_root_decides_whatever_the_order_of_arrival() {
     }
 }
 
+// D5.
 #[test]
 fn a_trace_that_grows_too_large_is_due_at_once() {
     let config = crate::config::Assemble { maximum_trace_size: 2_000, ..Default::default() };
@@ -189,6 +194,7 @@ fn a_trace_that_grows_too_large_is_due_at_once() {
     assert_eq!((*first, trace.len()), (id(1), 3));
 }
 
+// E5.
 #[test]
 fn early_decisions_take_traces_with_a_root_first_and_the_oldest_first() {
     let assembler = assembler(1);
@@ -201,6 +207,7 @@ fn early_decisions_take_traces_with_a_root_first_and_the_oldest_first() {
     assert_eq!(order, [id(2), id(3), id(1)]);
 }
 
+// E3.
 #[test]
 fn memory_returns_to_idle_after_a_flood() {
     let assembler = assembler(2);
@@ -270,5 +277,31 @@ fn what_moves_keeps_a_resource_that_nobody_else_has() {
     for (number, (_, _, trace)) in (0..4_000).step_by(100).zip(rest) {
         let trace = trace.expect("still there");
         assert_eq!(trace.service_of(0), format!("service {number}").as_bytes());
+    }
+}
+
+// FAULT-C5.
+#[test]
+fn ids_that_share_most_of_their_bytes_spread_over_all_shards() {
+    for place in [0, 4, 8, 12] {
+        let mut scope_spans = Vec::new();
+        for number in 1..=4_096_u32 {
+            let mut id = [7; 16];
+            id[place..place + 4].copy_from_slice(&number.to_be_bytes());
+            let mut span = Vec::new();
+            put_bytes(&mut span, 1, &id);
+            put_bytes(&mut span, 2, &[1; 8]);
+            put_bytes(&mut scope_spans, 2, &span);
+        }
+        let (mut resource_spans, mut request) = (Vec::new(), Vec::new());
+        put_bytes(&mut resource_spans, 2, &scope_spans);
+        put_bytes(&mut request, 1, &resource_spans);
+        let mut batch = Batch::default();
+        batch.read(&request).expect("valid");
+        let assembler = assembler(16);
+        assembler.store(0, &batch, &request, 0..batch.spans.len());
+        let traces: Vec<u64> = assembler.shards.iter().map(|shard| lock(shard).traces()).collect();
+        assert_eq!(traces.iter().sum::<u64>(), 4_096);
+        assert!(traces.iter().all(|traces| (128..=512).contains(traces)), "{traces:?}");
     }
 }

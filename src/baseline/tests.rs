@@ -151,6 +151,7 @@ fn scaled(spec: &TraceSpec, by: impl Fn(i64) -> i64) -> TraceSpec {
     spec
 }
 
+// D13.
 #[test]
 fn one_absurd_trace_changes_no_floor_no_verdict_and_no_linked_reference() {
     let instant = scaled(&page(NORMAL), |_| 0);
@@ -189,6 +190,7 @@ fn one_absurd_trace_changes_no_floor_no_verdict_and_no_linked_reference() {
     }
 }
 
+// D13.
 #[test]
 fn the_linked_reference_is_from_the_middle_and_recent_while_traffic_flows() {
     // A tenth of all pages take a third longer and a tenth a third less, which is not yet slow.

@@ -285,6 +285,7 @@ fn two_services_that_grew_alike_are_a_tie() {
     assert!(verdict.explanation.starts_with("a (+200 ms) and b (+200 ms)"), "{}", verdict.explanation);
 }
 
+// D10.
 #[test]
 fn a_service_without_a_name_is_never_named() {
     let nameless = |own: i64| {
@@ -295,6 +296,7 @@ fn a_service_without_a_name_is_never_named() {
     assert_eq!(reason_of(&verdict_of(&[nameless(0)], &nameless(500_000))), Reason::UnknownService);
 }
 
+// D9.
 #[test]
 fn a_slow_database_is_a_dependency_of_the_service_that_asked_it() {
     let query = |took: i64| {

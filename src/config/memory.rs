@@ -172,6 +172,7 @@ mod tests {
         root
     }
 
+    // E4.
     #[test]
     fn the_lowest_limit_of_the_cgroup_and_its_ancestors_counts() {
         for (files, expected) in [
@@ -225,6 +226,7 @@ mod tests {
         assert_eq!(budgets.max_request_size, 64 * MIB);
     }
 
+    // E4.
     #[test]
     fn what_does_not_fit_a_small_limit_is_cut_with_a_warning() {
         let mut config = Config::default();

@@ -125,6 +125,7 @@ mod tests {
         assert_eq!(entry.span, spans.len() - 1 - expected, "reversed {spans:?}");
     }
 
+    // D1.
     #[test]
     fn the_root_is_the_entry_and_the_longest_of_several() {
         check(&[(1, 0, Kind::Server, 0, 9), (2, 1, Kind::Server, 0, 99)], 0);
@@ -140,6 +141,7 @@ mod tests {
         check(&[(1, 0, Kind::Client, 0, 9), (2, 1, Kind::Server, 1, 7), (2, 1, Kind::Server, 1, 8)], 2);
     }
 
+    // D1.
     #[test]
     fn without_a_root_the_longest_server_with_an_absent_parent_is_the_entry() {
         let spans = [(2, 9, Kind::Server, 0, 5), (3, 8, Kind::Consumer, 0, 7), (4, 7, Kind::Client, 0, 99)];
@@ -149,6 +151,7 @@ mod tests {
         check(&[(2, 9, Kind::Client, 3, 5), (3, 9, Kind::Client, 1, 2)], 1);
     }
 
+    // D2.
     #[test]
     fn a_circle_of_parents_has_an_entry() {
         check(&[(1, 2, Kind::Server, 5, 9), (2, 1, Kind::Server, 1, 9)], 1);

@@ -96,6 +96,7 @@ mod tests {
         assert_eq!(threshold(LARGEST, 0.5, &["ot=th:4", "ot=th:c", ""]), Some(0xc0_0000_0000_0000));
     }
 
+    // SAMPLING-2.
     #[test]
     fn who_was_sampled_harder_before_stays_with_that_threshold() {
         let before = "ot=th:c";
@@ -104,6 +105,7 @@ mod tests {
         assert_eq!(threshold(0xc0_0000_0000_0000, 0.1, &[before]), None, "ours is the higher one");
     }
 
+    // SAMPLING-5.
     #[test]
     fn a_threshold_that_cannot_be_true_or_read_is_not_believed() {
         assert_eq!(threshold(1 << 55, 0.5, &["ot=th:c"]), Some(1 << 55));
@@ -148,6 +150,7 @@ mod tests {
         }
     }
 
+    // SAMPLING-9.
     #[test]
     fn adjusted_counts_add_up_to_what_there_was() {
         for share in [0.5, 0.05, 0.01] {

@@ -93,6 +93,7 @@ fn slow_is_strictly_longer_than_the_threshold() {
     assert_eq!((slow.decided, slow.threshold), (Decided::Slow, Some(300 * MILLI)));
 }
 
+// D14.
 #[test]
 fn slow_goes_before_error_and_error_before_healthy() {
     let mut case = Case::new(&fixed(300));
@@ -193,6 +194,7 @@ fn two_shapes(case: &mut Case, minutes: std::ops::Range<u64>) {
     }
 }
 
+// D11.
 #[test]
 fn an_old_shape_is_judged_by_its_own_threshold() {
     let mut case = Case::new(&config::Slow::default());
@@ -205,6 +207,7 @@ fn an_old_shape_is_judged_by_its_own_threshold() {
     assert_eq!(case.judge(65 * 60 * SECOND, "page", 400 * MILLI, 1).decided, Decided::Healthy);
 }
 
+// D11.
 #[test]
 fn a_shape_that_suddenly_is_everywhere_is_judged_by_the_route() {
     let slow = config::Slow {
@@ -259,7 +262,7 @@ fn learning_looks_at_a_bounded_share_of_the_traffic() {
     assert!(looked.iter().all(|looked| (20..=50).contains(looked)), "{looked:?}");
 }
 
-// R17.
+// R17, D12.
 #[test]
 fn routes_beyond_the_limit_share_one() {
     let mut case = Case::new(&fixed(300));
@@ -335,6 +338,7 @@ fn a_shape_is_learned_from_the_fair_sample_alone() {
     assert_eq!(route.traces, 200_000);
 }
 
+// D12.
 #[test]
 fn routes_nobody_asks_for_any_more_give_their_places_back() {
     let mut case = Case::new(&fixed(300));
@@ -385,6 +389,7 @@ fn a_service_name_does_not_make_a_route_large() {
     assert_eq!(case.decider.route_name(judged.route).len(), 256 + " a".len());
 }
 
+// SAMPLING-7, FAULT-C5.
 #[test]
 fn whether_learning_looks_does_not_depend_on_the_randomness_that_samples() {
     let mut case = Case::new(&fixed(300));

@@ -316,13 +316,14 @@ mod tests {
         assert_eq!((head.kind, head.is_error), (Kind::Client, true));
     }
 
-    // PB-4.
+    // PB-4, FAULT-C9.
     #[test]
     fn an_end_before_the_start_is_a_duration_of_zero() {
         let body = span_with(|span| put_fixed64(span, 8, 1));
         assert_eq!(SpanView::read(&body).expect("valid").head.duration(), 0);
     }
 
+    // FAULT-C1, FAULT-C2.
     #[test]
     fn each_bad_id_is_named() {
         let cases: [(u32, &[u8], SpanFault); 7] = [
@@ -340,6 +341,7 @@ mod tests {
         }
     }
 
+    // FAULT-C2.
     #[test]
     fn a_parent_of_zeros_is_a_root() {
         let body = span_with(|span| put_bytes(span, 4, &[0; 8]));

@@ -257,6 +257,7 @@ mod tests {
         assert_eq!(erased(b"", 0), None);
     }
 
+    // SAMPLING-10.
     #[test]
     fn other_members_keep_their_order_behind_ot() {
         let cases = [
@@ -271,6 +272,7 @@ mod tests {
         }
     }
 
+    // SAMPLING-10.
     #[test]
     fn of_thirty_two_members_the_last_goes_when_ot_is_new() {
         let others: Vec<String> = (0..32).map(|n| format!("v{n}={n}")).collect();
@@ -279,6 +281,7 @@ mod tests {
         assert_eq!(stamped(&format!("{first},ot=th:4"), HALF, TOP), format!("ot=th:8,{first}"));
     }
 
+    // SAMPLING-10.
     #[test]
     fn the_value_never_exceeds_256_characters() {
         let long = format!("ot=a:{};b:1;rv:9b8233f7e3a151", "x".repeat(249));

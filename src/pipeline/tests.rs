@@ -184,6 +184,7 @@ fn a_slow_trace_leaves_with_the_service_that_made_it_slow_and_its_reference_besi
     assert_eq!(slow(101).len(), 1, "the reference has left before");
 }
 
+// SAMPLING-2.
 #[test]
 fn healthy_traces_are_sampled_and_stamped_and_their_late_spans_too() {
     let mut case = Case::new(|config| {
@@ -230,6 +231,7 @@ fn a_dry_run_drops_nothing_and_changes_no_tracestate() {
     assert!((20..=60).contains(&dropped), "counted as what would have been dropped: {dropped}");
 }
 
+// D1.
 #[test]
 fn a_trace_without_a_root_is_kept_when_it_is_long_and_says_why_nobody_is_named() {
     let mut case = Case::new(|config| config.sample.healthy = 0.0);
@@ -246,6 +248,7 @@ fn a_trace_without_a_root_is_kept_when_it_is_long_and_says_why_nobody_is_named()
     assert_eq!(*outcome, Outcome::Inconclusive(crate::compare::Reason::IncompleteTrace));
 }
 
+// E1.
 #[test]
 fn what_does_not_fit_is_decided_early_and_the_budget_holds() {
     let limit = 4 << 20;
@@ -264,6 +267,7 @@ fn what_does_not_fit_is_decided_early_and_the_budget_holds() {
     assert!(case.counted("laggard_decisions_total{trigger=\"memory\"}") > 20_000);
 }
 
+// E1.
 #[test]
 fn refusing_on_overflow_takes_nothing_of_the_request_and_decides_nothing_early() {
     let limit = 2 << 20;
@@ -305,6 +309,7 @@ fn who_costs_whom_how_much_is_counted_and_references_stay_where_nobody_wants_the
     assert!((0.99..1.01).contains(&seconds.parse::<f64>().expect("a number")), "{seconds}");
 }
 
+// FAULT-C6.
 #[test]
 fn spans_that_claim_to_have_lasted_for_centuries_harm_nobody() {
     let mut case = Case::new(|config| config.sample.healthy = 0.0);
@@ -333,6 +338,7 @@ fn spans_that_claim_to_have_lasted_for_centuries_harm_nobody() {
 mod budget;
 mod entries;
 mod fairness;
+mod faults;
 mod keys;
 mod learned;
 mod sampling;

@@ -151,6 +151,7 @@ mod tests {
         assert!(page.contains(&format!("laggard_root_cause_delay_seconds_total{labels} 0.5\n")), "{page}");
     }
 
+    // D12.
     #[test]
     fn there_are_never_more_than_five_hundred_series_and_nothing_is_uncounted() {
         let causes = RootCauses::default();

@@ -218,3 +218,72 @@ async fn a_destination_that_leads_back_is_named_once_however_much_comes_back() {
     assert!(lost.contains("FAILED_PRECONDITION") && lost.contains("its export.endpoint"), "{lost}");
     assert!(log.last().is_some_and(|line| line.contains("\"rejected\":3")), "{log:#?}");
 }
+
+// E8.
+#[tokio::test(flavor = "multi_thread")]
+async fn senders_of_nothing_but_garbage_do_not_fill_the_log() {
+    let backend = Backend::start(|_| Answer::Take).await;
+    let files = Files::new();
+    let rest = "telemetry: {admin: {endpoint: 127.0.0.1:0}}";
+    let process = Process::start("", &config(&files, &backend.endpoint(), rest)).await;
+    let before = process.log().len();
+    for number in 0..300 {
+        let bodies: [(&str, &[u8], u16); 4] = [
+            ("application/json", b"[]", 400),
+            ("application/json", br#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0"}]}]}]}"#, 200),
+            ("application/x-protobuf", b"\x0a\xff", 400),
+            ("text/plain", b"spans", 415),
+        ];
+        let (content_type, body, status) = bodies[number % bodies.len()];
+        let header = format!("content-type: {content_type}");
+        assert_eq!(process.post("/v1/traces", &[&header], body).await, status);
+    }
+    let during = process.log().len() - before;
+    assert!(during <= 4, "{during} lines: {:#?}", process.log());
+    let (ended, _) = process.end();
+    assert!(ended.success(), "{ended}");
+}
+
+// E7.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_memory_the_process_aborts_and_starts_again() {
+    let backend = Backend::start(|_| Answer::Take).await;
+    let files = Files::new();
+    let snapshot = files.write("snapshot", "");
+    std::fs::remove_file(&snapshot).expect("it was just written");
+    let rest = format!(
+        "memory_limit: 1GiB\nbaseline: {{snapshot_file: {}}}\ntelemetry: {{admin: {{endpoint: 127.0.0.1:0}}}}",
+        snapshot.display()
+    );
+    let config = config(&files, &backend.endpoint(), &rest);
+    let text = std::fs::read_to_string(&config).expect("it was just written");
+    std::fs::write(&config, text.replace("decision_wait_after_root_received: 10ms", "decision_wait: 1h"))
+        .expect("writes");
+    // Less address space than it was told that there is memory.
+    let mut process = Process::start("ulimit -v 400000;", &config).await;
+    let spans: String = (1..=2_000)
+        .map(|span| {
+            let name = "n".repeat(1_000);
+            format!(r#"{{"traceId":"{span:032x}","spanId":"{span:016x}","parentSpanId":"0102030405060708","name":"{name}"}}"#)
+        })
+        .collect::<Vec<_>>()
+        .join(",");
+    let mut number = 0;
+    while process.child.try_wait().expect("it is ours").is_none() {
+        number += 1;
+        assert!(number < 1_000, "it has taken more than there is");
+        // Each span its own, as long as it is there to be sent to.
+        let spans = spans.replace("\"traceId\":\"0000", &format!("\"traceId\":\"{number:04x}"));
+        let body = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#);
+        let sent =
+            http::post(process.http, "/v1/traces", &["content-type: application/json"], body.as_bytes());
+        drop(sent.await);
+    }
+    let ended = process.child.wait().expect("it has ended");
+    assert!(!ended.success(), "{ended}");
+    let again = Process::start("", &config).await;
+    let json = ["content-type: application/json"];
+    assert_eq!(again.post("/v1/traces", &json, trace(1).as_bytes()).await, 200);
+    let (ended, _) = again.end();
+    assert!(ended.success(), "{ended}");
+}

@@ -267,7 +267,7 @@ async fn a18_a_sender_that_goes_away_in_the_middle_leaves_nothing() {
     receiver.finish().await;
 }
 
-// R10.
+// R10, E1.
 #[tokio::test]
 async fn requests_beyond_the_budget_are_refused_after_a_moment_until_there_is_room_again() {
     let patience = Patience { room: Duration::from_millis(50), ..Patience::default() };
@@ -287,7 +287,7 @@ async fn requests_beyond_the_budget_are_refused_after_a_moment_until_there_is_ro
     receiver.finish().await;
 }
 
-// R10.
+// R10, E2.
 #[tokio::test]
 async fn requests_that_find_no_room_wait_for_it_and_are_taken() {
     let patience = Patience { room: Duration::from_mins(1), ..Patience::default() };

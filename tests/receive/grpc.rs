@@ -42,7 +42,7 @@ async fn r2_b1_a_request_without_spans_is_a_success_that_the_pipeline_does_not_s
     receiver.finish().await;
 }
 
-// R3, OTLP-G8, PB-3.
+// R3, OTLP-G8, PB-3, FAULT-C1.
 #[tokio::test]
 async fn r3_c1_bad_spans_are_refused_alone_and_counted_exactly() {
     let receiver = Receiver::start(Setup::default()).await;

@@ -187,7 +187,7 @@ async fn b12_many_resources_and_many_spans_are_taken_whole() {
     receiver.finish().await;
 }
 
-// JSON-8.
+// JSON-8, FAULT-C2.
 #[tokio::test]
 async fn c2_json_spans_with_bad_ids_are_refused_alone() {
     let receiver = Receiver::start(Setup::default()).await;

@@ -151,6 +151,7 @@ fn a_slow_trace_of_a_route_without_references_has_no_baseline() {
     assert_eq!(verdict.explanation, "took 400 ms; no fast trace of this route is known yet");
 }
 
+// D11.
 #[test]
 fn references_that_call_other_services_are_a_baseline_mismatch() {
     let other = "
@@ -215,6 +216,7 @@ fn a_service_that_grew_within_what_few_references_tell_is_not_named_and_the_tole
     );
 }
 
+// FAULT-C6.
 #[test]
 fn spans_with_impossible_times_are_said_to_be_that_and_not_to_be_missing() {
     let fast = "

@@ -50,6 +50,7 @@ fn without(trace: &str, span: &str) -> String {
     trace.lines().filter(|line| !line.contains(span)).collect::<Vec<_>>().join("\n")
 }
 
+// FAULT-C8.
 #[test]
 fn a_clock_that_is_off_by_anything_changes_no_figure() {
     let expected = Sidecar::taught(FAST).culprit(SLOW);
@@ -62,6 +63,7 @@ fn a_clock_that_is_off_by_anything_changes_no_figure() {
     }
 }
 
+// FAULT-C8.
 #[test]
 fn replicas_of_one_service_may_each_have_a_clock_of_their_own() {
     // The second of two calls to cart is slow; its pod's clock is a minute behind, the other's an hour ahead.
@@ -94,6 +96,7 @@ fn a_service_that_starts_before_its_caller_is_on_another_clock_even_without_a_cl
     check(fast, slow, "cart", Category::OwnTime);
 }
 
+// D9.
 #[test]
 fn a_missing_span_inside_of_a_service_hides_nothing() {
     check(FAST, &without(SLOW, "price"), "cart", Category::OwnTime);
@@ -107,6 +110,7 @@ const FAST_OF_TWO: &str = "
       web    client   cart   20..90
         cart server   /cart  22..88";
 
+// D9.
 #[test]
 fn nobody_is_named_for_an_answer_that_is_missing() {
     // Without its server span, cart cannot be told from the way to it.
@@ -119,6 +123,7 @@ fn nobody_is_named_for_an_answer_that_is_missing() {
     check_silent(FAST_OF_TWO, slow, Reason::IncompleteTrace);
 }
 
+// D3.
 #[test]
 fn nobody_is_named_for_time_that_spans_without_a_parent_may_have_spent() {
     // The call is missing and its answer is not: what cart took looks as if it were web's own time.
@@ -138,6 +143,7 @@ fn without_its_root_a_trace_is_incomplete_whatever_route_the_rest_of_it_looks_li
     check_silent(FAST_OF_TWO, slow, Reason::IncompleteTrace);
 }
 
+// D1.
 #[test]
 fn of_several_roots_the_longest_counts_and_the_others_are_no_cause() {
     let other = "
@@ -147,6 +153,7 @@ fn of_several_roots_the_longest_counts_and_the_others_are_no_cause() {
     check(FAST, &format!("{SLOW}{other}"), "cart", Category::OwnTime);
 }
 
+// D2.
 #[test]
 fn spans_in_a_circle_are_left_out() {
     let circle = "
@@ -161,7 +168,7 @@ fn spans_in_a_circle_are_left_out() {
     assert_eq!(compared(FAST, only).0["verdict"], "inconclusive");
 }
 
-// R13.
+// R13, FAULT-C3.
 #[test]
 fn spans_that_came_twice_count_once() {
     let numbered: Vec<String> =
@@ -175,12 +182,14 @@ fn spans_that_came_twice_count_once() {
     );
 }
 
+// D8.
 #[test]
 fn work_that_goes_on_behind_the_answer_is_no_cause() {
     let audit = |end: u32| format!("\n          audit  server /log 20..{end}");
     check(&format!("{FAST}{}", audit(500)), &format!("{SLOW}{}", audit(9000)), "cart", Category::OwnTime);
 }
 
+// D8.
 #[test]
 fn whoever_takes_a_message_is_no_cause_and_whoever_sends_it_slowly_waits_for_the_broker() {
     let trace = |send: u32, take: u32| {
@@ -200,6 +209,7 @@ fn whoever_takes_a_message_is_no_cause_and_whoever_sends_it_slowly_waits_for_the
     assert_eq!(culprit.dependency.as_deref(), Some("kafka orders"));
 }
 
+// D8.
 #[test]
 fn a_consumer_that_works_on_linked_messages_is_a_request_of_its_own() {
     let batch = |work: u32| {

@@ -64,6 +64,7 @@ fn any_duration(number: u32) -> Nanos {
     1_000 << (number.wrapping_mul(0x9e37_79b9) >> 27) | u64::from(number % 1_000)
 }
 
+// D10.
 #[test]
 fn names_without_end_fit_the_budgets() {
     for memory_limit in [4 << 20, 16 << 20, 64 << 20] {

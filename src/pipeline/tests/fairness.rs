@@ -19,6 +19,7 @@ fn of_the_huge_trace(number: u64) -> Vec<u8> {
     resource_spans("huge", 7, &spans, false)
 }
 
+// D5.
 #[test]
 fn one_huge_trace_does_not_starve_the_others() {
     let mut case = case();
@@ -41,6 +42,7 @@ fn one_huge_trace_does_not_starve_the_others() {
     assert!(late > 300_000, "all that comes later goes its way at once: {late}");
 }
 
+// E3.
 #[test]
 fn after_a_flood_what_is_held_returns_to_what_it_was() {
     let mut case = case();

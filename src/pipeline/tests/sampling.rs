@@ -59,7 +59,7 @@ fn low_and_high() -> (u32, u32) {
     ((1..99).find(|trace| !is_high(trace)).expect("many"), (1..99).find(is_high).expect("many"))
 }
 
-// R15.
+// R15, SAMPLING-1.
 #[test]
 fn slow_traces_errors_and_learning_ones_leave_as_they_came_whatever_their_tracestate_says() {
     let incoming = ["a=1,ot=th:junk;rv:00000000000000", "ot=th:fffffffffffff"];
@@ -74,7 +74,7 @@ fn slow_traces_errors_and_learning_ones_leave_as_they_came_whatever_their_traces
     assert_eq!(case.healthy_with(1, &incoming).expect("kept"), incoming, "learning");
 }
 
-// R15.
+// R15, SAMPLING-2, SAMPLING-6.
 #[test]
 fn a_healthy_sample_is_decided_by_its_randomness_and_stamped_on_every_span() {
     let (low, high) = low_and_high();
@@ -103,6 +103,7 @@ fn of_different_thresholds_the_highest_is_stamped_on_every_span() {
     assert_eq!(states(&late[0]), ["ot=th:c"], "late spans too");
 }
 
+// SAMPLING-6.
 #[test]
 fn a_root_without_ot_leaves_with_what_its_child_was_sampled_with() {
     let (low, high) = low_and_high();
@@ -122,6 +123,7 @@ fn a_root_without_ot_leaves_with_what_its_child_was_sampled_with() {
     assert!(case.healthy_with(high, &["a=1", "b=2"]).is_some());
 }
 
+// SAMPLING-7.
 #[test]
 fn whether_a_trace_is_slow_or_an_error_does_not_depend_on_its_randomness() {
     for randomness in ["00000000000000", "7fffffffffffff", "80000000000000", "ffffffffffffff"] {
@@ -135,7 +137,7 @@ fn whether_a_trace_is_slow_or_an_error_does_not_depend_on_its_randomness() {
     }
 }
 
-// R15.
+// R15, SAMPLING-5.
 #[test]
 fn a_threshold_that_cannot_be_believed_is_erased_counted_and_ours_decides() {
     let mut case = case(|_| {});
@@ -161,6 +163,7 @@ fn errors_below_a_hundred_per_cent_are_stamped_as_healthy_ones_are() {
     }
 }
 
+// SAMPLING-3, SAMPLING-8.
 #[test]
 fn a_trace_decided_before_its_time_is_sampled_by_the_same_rule() {
     type End<'a> = &'a dyn Fn(&mut Case, &mut Vec<Outgoing>);
@@ -199,6 +202,7 @@ fn a_trace_decided_before_its_time_is_sampled_by_the_same_rule() {
     }
 }
 
+// SAMPLING-1.
 #[test]
 fn a_dry_run_erases_nothing() {
     let mut case = case(|config| config.sample.dry_run = true);
@@ -206,7 +210,7 @@ fn a_dry_run_erases_nothing() {
     assert_eq!(case.counted("laggard_erased_thresholds_total"), 0);
 }
 
-// R15.
+// R15, SAMPLING-9.
 #[test]
 fn adjusted_counts_of_what_leaves_add_up_to_what_came() {
     let mut case = case(|config| config.sample.healthy = 0.1);

@@ -96,6 +96,7 @@ proptest! {
     }
 
     /// (3)
+    // FAULT-C3.
     #[test]
     fn order_does_not_even_matter_of_spans_that_share_ids(
         fast in programs::wild(), slow in programs::wild(), turn in any::<prop::sample::Index>(),
@@ -108,6 +109,7 @@ proptest! {
     }
 
     /// (4), (14)
+    // FAULT-C4.
     #[test]
     fn neither_the_time_of_day_nor_spans_that_came_twice_matter(
         fast in programs::wild(), slow in programs::wild(), shift in 0..1_i64 << 40,

@@ -104,6 +104,7 @@ proptest! {
     }
 
     /// (15)
+    // FAULT-C8.
     #[test]
     fn clocks_that_differ_by_anything_change_no_delta(
         (fast, slow, service) in with_a_fault(programs::in_turn()),

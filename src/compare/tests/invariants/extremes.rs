@@ -65,6 +65,7 @@ fn many(is_chain: bool, last: i64) -> Trace {
     spec.build(if last > 0 { 2 } else { 1 })
 }
 
+// D5.
 #[test]
 fn a_hundred_thousand_children_are_compared() {
     let [fast, slow] = [0, FAULT].map(|last| many(false, last));
@@ -72,6 +73,7 @@ fn a_hundred_thousand_children_are_compared() {
     assert_eq!(named(&verdict), Some("a"), "{}", verdict.explanation);
 }
 
+// D4.
 #[test]
 fn a_chain_of_a_hundred_thousand_spans_is_compared() {
     let [fast, slow] = [0, FAULT].map(|last| many(true, last));
@@ -82,6 +84,7 @@ fn a_chain_of_a_hundred_thousand_spans_is_compared() {
 proptest! {
     #![proptest_config(cases(192))]
 
+    // FAULT-C6, FAULT-C9.
     #[test]
     fn absurd_times_have_an_answer_in_which_time_is_neither_lost_nor_made(
         fast in programs::wild(), slow in programs::wild(),
