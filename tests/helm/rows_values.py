@@ -88,6 +88,8 @@ def library(c):
         config = r.one([each for each in consumer if each["metadata"]["name"].endswith("-laggard")], "ConfigMap")["data"]["config.yaml"]
         assert yaml.safe_load(config)["receive"]["grpc"]["endpoint"] == "127.0.0.1:14317"
         assert not validate(c, config)
+        message = r.refusal(helm, "--set", "laggard.tls.server.clientCA=ca.crt", "--set", "laggard.secrets.existingSecret=s", chart=r.CONSUMER)
+        assert "tls.server.clientCA: needs" in message and "secrets.existingSecret: does nothing" in message, message
     library_defaults(c)
 
 

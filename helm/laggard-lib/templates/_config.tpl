@@ -4,6 +4,9 @@ default in the program.
 */}}
 {{- define "laggard.sidecar.config" -}}
 {{- $v := fromYaml (include "laggard.sidecar.values" .) -}}
+{{- if not .own -}}
+  {{- with (fromYaml (include "laggard.sidecar.problems" .)).problems }}{{ fail (printf "\n\nThe values of Laggard do not work:\n  - %s\n" (join "\n  - " .)) }}{{ end -}}
+{{- end -}}
 {{- $address := dict -}}
 {{- range $name, $port := $v.ports -}}
   {{- $ip := ternary $v.bindAddress "127.0.0.1" (or $port.enabled (eq $name "admin")) -}}
