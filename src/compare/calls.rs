@@ -53,16 +53,21 @@ impl Calls {
             fails_itself: Column::filled(false, count),
             peer: Column::filled(None, count),
         };
-        // The outermost call of the same process around each node: a driver's span inside a client's is one call.
+        // The outermost call of the same process around each node: a driver's span inside a client's is one call. But where
+        // one of them was answered, it alone waited for the answer, and those around it are work that made it.
         let mut inside: Column<u32> = Column::with_capacity(count);
         let asks_itself = asking(nodes);
+        let wraps_answered = wrapping(nodes, &asks_itself, &answers);
         let mut peers = Memo::new();
         for number in 0..nodes.length() {
             let node = &nodes[number];
             let around = if number == 0 || node.is_remote { NONE } else { inside[node.caller] };
             // A span over calls to several services is work that makes them, whatever its kind.
-            let is_call =
-                number != 0 && around == NONE && asks_itself[number] && answers[number] != Answer::Several;
+            let is_call = number != 0
+                && around == NONE
+                && asks_itself[number]
+                && answers[number] != Answer::Several
+                && !wraps_answered[number];
             inside.push(if is_call { number } else { around });
             let is_base = number == 0 || node.is_remote || is_call;
             calls.base.push(if is_base { number } else { calls.base[node.caller] });
@@ -151,6 +156,20 @@ fn answers(nodes: &Column<Node>) -> Column<Answer> {
     answers
 }
 
+/// Which nodes have a span of the same process below them that asks and was answered.
+fn wrapping(nodes: &Column<Node>, asks_itself: &Column<bool>, answers: &Column<Answer>) -> Column<bool> {
+    let mut wraps = Column::filled(false, nodes.as_slice().len());
+    // Callers stand before those they call.
+    for number in (1..nodes.length()).rev() {
+        let node = &nodes[number];
+        let is_answered = asks_itself[number] && matches!(answers[number], Answer::One(_));
+        if !node.is_remote && (is_answered || wraps[number]) {
+            wraps[node.caller] = true;
+        }
+    }
+    wraps
+}
+
 /// Which nodes ask: by their kind, or where none is said because all that is below them is in another process.
 fn asking(nodes: &Column<Node>) -> Column<bool> {
     let count = nodes.as_slice().len();
@@ -166,4 +185,38 @@ fn asking(nodes: &Column<Node>) -> Column<bool> {
         })
         .collect::<Vec<_>>()
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::compare::Category;
+    use crate::compare::testing::{TraceSpec, culprit_of, verdict_in_traffic, verdict_of};
+
+    const MS: i64 = 1000;
+
+    /// An SDK of web, with a client span of its own, works `before` milliseconds until it sends a request and `after` once
+    /// the answer is there; store works 50, and `more`.
+    fn sdk(before: i64, after: i64, more: i64) -> TraceSpec {
+        let (sent, end) = (10 + before, 70 + before + more);
+        TraceSpec::default()
+            .server((1, 0), ("web", "GET /"), (0, (end + after + 10) * MS))
+            .client((2, 1), ("web", "Store.Get"), (5 * MS, (end + after + 5) * MS))
+            .client((3, 2), ("web", "GET"), (sent * MS, end * MS))
+            .server((4, 3), ("store", "GET /object"), ((sent + 5) * MS, (end - 5) * MS))
+    }
+
+    #[test]
+    fn of_client_spans_inside_one_another_the_one_that_was_answered_is_the_call() {
+        let fast = [sdk(2, 2, 0)];
+        for (slow, service, category) in [
+            (sdk(200, 2, 0), "web", Category::OwnTime),
+            (sdk(2, 200, 0), "web", Category::OwnTime),
+            (sdk(2, 2, 200), "store", Category::OwnTime),
+        ] {
+            for verdict in [verdict_of(&fast, &slow), verdict_in_traffic(&fast, &[], &slow)] {
+                let culprit = culprit_of(&verdict);
+                assert_eq!((culprit.service.as_str(), culprit.category), (service, category));
+            }
+        }
+    }
 }

@@ -163,4 +163,35 @@ mod tests {
             );
         }
     }
+
+    /// web asks cart and gives up after 200 ms, twice, where stock, which cart asks, takes that long; what web no longer
+    /// waits for is cancelled, or goes on.
+    fn given_up_twice(is_slow: bool, goes_on: i64) -> TraceSpec {
+        let lost = if is_slow { 2 * 200 } else { 0 };
+        let mut spec = TraceSpec::default().server((1, 0), ("web", "GET /"), (0, (lost + 70) * MS));
+        let mut attempt = |first: u64, start: i64, length: i64, fails: bool| {
+            let more = if fails { goes_on } else { 0 };
+            let during = |by: i64, more: i64| ((start + by) * MS, (start + length - by + more) * MS);
+            spec = std::mem::take(&mut spec)
+                .client((first, 1), ("web", "GET"), during(0, 0))
+                .with(|span| span.is_error = fails)
+                .server((first + 1, first), ("cart", "GET /cart"), during(1, more))
+                .client((first + 2, first + 1), ("cart", "GET"), during(5, more))
+                .server((first + 3, first + 2), ("stock", "GET /stock"), during(6, more));
+        };
+        if is_slow {
+            attempt(10, 5, 200, true);
+            attempt(20, 205, 200, true);
+        }
+        attempt(30, 5 + lost, 50, false);
+        spec
+    }
+
+    #[test]
+    fn calls_that_were_given_up_are_of_who_was_waited_for_in_the_end_and_not_of_who_waited_too() {
+        for goes_on in [0, 300] {
+            let verdict = verdict_of(&[given_up_twice(false, 0)], &given_up_twice(true, goes_on));
+            assert_eq!(culprit_of(&verdict).service, "stock", "{goes_on}: {}", verdict.explanation);
+        }
+    }
 }

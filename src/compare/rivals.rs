@@ -4,12 +4,14 @@
 use hashbrown::HashMap;
 
 use super::Category;
+use super::analysis::Analysis;
 use super::blame::Blamed;
+use super::dependency;
 use super::judge::Evidence;
 use super::tree::{NONE, Node};
 
 /// What would be gained without the culprit is little when it is less than one part in so many of what it is blamed for.
-const LITTLE: u64 = 10;
+const LITTLE: u64 = 5;
 
 /// What is known of one path of calls in a branch. Nanoseconds.
 #[derive(Clone, Copy)]
@@ -30,11 +32,15 @@ struct Beside {
 impl<'a> Evidence<'a> {
     /// The name of the service that grew most in a branch that explains the added time as well as `top` does.
     pub(crate) fn rival(&self, top: &Blamed) -> Option<&'a str> {
-        // More calls, other calls, and a peer or a silence that several may wait for are seen for what they are.
-        if !matches!(top.category, Category::OwnTime | Category::NetworkQueue | Category::Saturation) {
+        // More calls, other calls, and a silence that several may wait for are seen for what they are.
+        if !matches!(
+            top.category,
+            Category::OwnTime | Category::NetworkQueue | Category::Saturation | Category::Dependency
+        ) {
             return None;
         }
-        let nodes = &self.analysis.tree.nodes;
+        let tree = &self.analysis.tree;
+        let nodes = &tree.nodes;
         let score = self.score(top);
         let Beside { branches, services } = self.beside(top, score)?;
         let mut branch_of = vec![NONE; nodes.as_slice().len()];
@@ -50,20 +56,37 @@ impl<'a> Evidence<'a> {
                 *of_this = branch;
             }
             *on_path.entry(branch).or_default() += self.analysis.path.own[number];
-            // A caller that has a second span while it waits does nothing beside the one that it waits for.
-            let is_waiting = services.binary_search(&node.service).is_ok();
-            if is_waiting || self.analysis.tree.service(node).id == top.id {
-                continue;
-            }
-            let key = self.analysis.calls.key[self.analysis.calls.base[number]];
+            let base = self.analysis.calls.base[number];
+            // Whatever waits for the culprit, or for what the culprit waits for, is no other cause.
+            let is_other =
+                |service: &u32| tree.services[*service].id != top.id && tree.service(node).id != top.id;
+            let Some(service) = self.owner(base, top, &services).filter(is_other) else { continue };
+            let key = self.analysis.calls.key[base];
             let part = parts.entry((branch, key)).or_insert_with(|| Part {
-                service: node.service,
+                service,
                 alone: 0,
                 normal: self.normally_alone(key),
             });
             part.alone += self.analysis.path.alone[number];
         }
         self.strongest(&parts, &on_path, score)
+    }
+
+    /// Whose the time of a base is: of a call, whoever was waited for. `leading` are the services that lead to the culprit:
+    /// one of them that has a second span while it waits does nothing beside the one that it waits for, unless that span
+    /// says itself that it waits for somebody else. A peer that sends no spans may be the culprit's as well.
+    fn owner(&self, base: u32, top: &Blamed, leading: &[u32]) -> Option<u32> {
+        let Analysis { tree, calls, .. } = self.analysis;
+        let node = &tree.nodes[base];
+        let is_leading = |service: &u32| leading.binary_search(service).is_ok();
+        if !calls.is_call[base] {
+            return Some(node.service).filter(|service| !is_leading(service));
+        }
+        match calls.callee[base] {
+            Some(callee) => Some(callee).filter(|callee| !is_leading(callee)),
+            None if top.category == Category::Dependency => None,
+            None => dependency::of(tree, node).is_some().then_some(node.service),
+        }
     }
 
     /// The spans beside those that lead to `top` that ran at once with them for as long as
@@ -111,9 +134,10 @@ impl<'a> Evidence<'a> {
             (*most, *who) = (*most, *who).max((by, name));
         }
         let rivals = grown.iter().filter(|(branch, (sum, ..))| {
-            // What is on the path has its own score.
+            // What is on the path has its own score. What ended with the culprit leaves nothing to gain without it, whatever it
+            // took before; but some of that must be why the trace is slow.
             let spent = on_path.get(*branch).copied().unwrap_or(0);
-            *sum >= score - score / LITTLE && spent <= score / LITTLE
+            *sum >= score / 2 && spent <= score / LITTLE
         });
         rivals.map(|(_, (_, most, name))| (*most, *name)).max().map(|(_, name)| name)
     }
@@ -136,7 +160,7 @@ fn ran_at_once(beside: &Node, leading: &Node, score: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::compare::testing::{TraceSpec, culprit_of, verdict_in_traffic, verdict_of};
+    use crate::compare::testing::{TraceSpec, culprit_of, named, verdict_in_traffic, verdict_of};
     use crate::compare::{Outcome, Reason};
 
     const MS: i64 = 1000;
@@ -192,6 +216,47 @@ mod tests {
                 .internal((4, 1), ("gw", "filter"), (5 * MS, (10 + took) * MS))
         };
         assert_eq!(culprit_of(&verdict_of(&[waiting(50)], &waiting(350))).service, "a");
+    }
+
+    /// The reference went through the one that is not named: which one ends later is chance then as well.
+    #[test]
+    fn services_that_ran_at_once_and_of_which_the_other_was_on_the_path_before_are_a_tie() {
+        let fast = &[fan([100, 90, 10])];
+        for verdict in
+            [verdict_of(fast, &fan([190, 200, 10])), verdict_in_traffic(fast, &[], &fan([190, 200, 10]))]
+        {
+            assert_eq!(named(&verdict), Err(Reason::Tie), "{}", verdict.explanation);
+        }
+    }
+
+    /// gw asks a, b and c at once, notices the answers `late` by so many milliseconds, and asks its database meanwhile.
+    fn paused(late: i64, took: [i64; 3], database: i64) -> TraceSpec {
+        let mut spec = fan(took);
+        for span in spec.spans.iter_mut().filter(|span| span.service == "gw") {
+            span.end += (late + if span.parent == 0 { database } else { 0 }) * MS;
+        }
+        spec.client((8, 1), ("gw", "SELECT"), (5 * MS, (20 + database) * MS))
+            .with(|span| span.attributes.push(("db.system.name", "postgresql")))
+    }
+
+    #[test]
+    fn waits_that_ran_at_once_and_grew_alike_are_a_tie() {
+        for took in [[50, 52, 54], [50, 50, 66]] {
+            let fast = &[paused(0, took, 0)];
+            let slow = paused(100, took, 0);
+            for verdict in [verdict_of(fast, &slow), verdict_in_traffic(fast, &[], &slow)] {
+                assert_eq!(named(&verdict), Err(Reason::Tie), "{}", verdict.explanation);
+            }
+        }
+    }
+
+    #[test]
+    fn a_database_beside_a_service_that_grew_alike_is_a_rival() {
+        let fast = &[paused(0, [50, 5, 5], 30)];
+        let slow = paused(0, [250, 5, 5], 235);
+        for verdict in [verdict_of(fast, &slow), verdict_in_traffic(fast, &[], &slow)] {
+            assert_eq!(named(&verdict), Err(Reason::Tie), "{}", verdict.explanation);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Category;
 use super::causes::{Row, Wait};
-use super::edges::Edges;
+use super::edges::{Edges, Ends};
 use super::ledger::{Entry, Ledger, Side};
 use super::traffic::{Look, Part, WHOLE};
 
@@ -68,10 +68,14 @@ fn is_merely_slower(category: Category) -> bool {
     )
 }
 
+/// Two ends of an edge that differ by less than this part of what speaks for them are in a draw.
+const DRAW: Part = 10;
+
 impl Wait {
-    /// Whether nothing speaks for one end more than for the other.
+    /// Whether hardly anything speaks for one end more than for the other.
     pub(super) fn is_draw(&self) -> bool {
-        self.ends.caller == self.ends.callee
+        let Ends { caller, callee } = self.ends;
+        caller.abs_diff(callee) <= caller.max(callee) / DRAW
     }
 
     fn suspects_caller(&self) -> bool {
@@ -104,7 +108,7 @@ fn ranks(rows: &[Row]) -> BTreeMap<u64, u64> {
     ranks
 }
 
-/// One edge cannot say which of its ends is slow; the others of the same caller can. Where a caller waits longer on
+/// One edge cannot say which of its ends is slow; the others of the same caller can, where the traffic does not. Where a caller waits longer on
 /// most of its callees at once, and on none of them alone, it is itself that is slow to notice the answers.
 pub(super) fn give_fans_to_their_caller(rows: &mut [Row], slow: &Ledger) {
     let entry_service =
@@ -113,7 +117,7 @@ pub(super) fn give_fans_to_their_caller(rows: &mut [Row], slow: &Ledger) {
     let caller_of = |row: &Row| {
         let entry = slow.entries.get(row.slow?)?;
         let is_wait = row.rest.category == Category::NetworkQueue && entry.side == Side::Call;
-        (is_wait && row.wait.is_none()).then_some(entry.service)
+        (is_wait && row.wait.is_none_or(|wait| wait.is_draw())).then_some(entry.service)
     };
     for row in rows.iter() {
         if let Some(caller) = caller_of(row) {
@@ -132,5 +136,47 @@ pub(super) fn give_fans_to_their_caller(rows: &mut [Row], slow: &Ledger) {
             row.rest.service = caller;
             row.rest.category = Category::Saturation;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::compare::Category;
+    use crate::compare::testing::{TraceSpec, culprit_of, verdict_in_traffic, verdict_of};
+
+    const MS: i64 = 1000;
+
+    /// web asks cart, which asks stock and then price, and waits `on` so many milliseconds before each of them begins.
+    fn waiting(on: [i64; 2]) -> TraceSpec {
+        let (first, second) = (40 + on[0], 40 + on[1]);
+        let end = 10 + first + second;
+        let mut spec = TraceSpec::default()
+            .server((1, 0), ("web", "GET /"), (0, (end + 10) * MS))
+            .client((2, 1), ("web", "GET"), (3 * MS, (end + 5) * MS))
+            .server((3, 2), ("cart", "GET /cart"), (4 * MS, (end + 4) * MS));
+        for (id, name, start, length, wait) in
+            [(4, "stock", 8, first, on[0]), (6, "price", 8 + first, second, on[1])]
+        {
+            spec = spec.client((id, 3), ("cart", name), (start * MS, (start + length) * MS)).server(
+                (id + 1, id),
+                (name, "GET"),
+                ((start + wait + 1) * MS, (start + length - 1) * MS),
+            );
+        }
+        spec
+    }
+
+    #[test]
+    fn who_waits_on_all_of_its_callees_is_to_blame_even_where_it_waits_longer_on_one() {
+        let fast = [waiting([0, 0])];
+        for on in [[100, 100], [120, 80], [70, 130]] {
+            for verdict in [verdict_of(&fast, &waiting(on)), verdict_in_traffic(&fast, &[], &waiting(on))] {
+                let culprit = culprit_of(&verdict);
+                let found = (culprit.service.as_str(), culprit.category);
+                assert_eq!(found, ("cart", Category::Saturation), "{on:?}");
+            }
+        }
+        let verdict = verdict_of(&fast, &waiting([200, 0]));
+        assert_eq!(culprit_of(&verdict).service, "stock");
     }
 }
