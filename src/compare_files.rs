@@ -122,6 +122,7 @@ fn compare(
                 .to_owned(),
         );
     }
+    let fast_failed = fast.iter().all(Found::has_error) && !slow.has_error();
     let references = references(&fast, &analysis)?;
     let findings = blame::findings(&analysis, &references.linked.ledger, &references.floors, None);
     let minimum_share = config.compare.minimum_share;
@@ -148,6 +149,10 @@ fn compare(
     } else if slow.trace.len() > config.compare.max_spans {
         let most = config.compare.max_spans;
         abstain(Reason::LimitExceeded, format!("SLOW has {} spans, more than {most}", slow.trace.len()));
+    } else if fast_failed && makes_new_calls(&findings, &references) {
+        let sentence =
+            "FAST failed, and SLOW makes calls that FAST does not: it may be fast because it failed";
+        abstain(Reason::BaselineMismatch, sentence.to_owned());
     } else if fast_time > slow_time {
         let (fast, slow) = (explain::time(fast_time), explain::time(slow_time));
         let sentence = format!("SLOW is the faster one: it took {slow}, FAST {fast}; are they swapped?");
@@ -157,23 +162,28 @@ fn compare(
     Ok(Comparison { verdict, findings, fast: references.linked, fast_id })
 }
 
-/// Why traces that call different services cannot be compared: one of them may be what is left of a trace.
+/// Whether anything took time that no reference did.
+fn makes_new_calls(findings: &Findings, references: &References) -> bool {
+    findings.rows.iter().any(|row| row.slow_time > 0 && references.floors.get(row.reference_key).is_none())
+}
+
+/// Why traces that make different calls cannot be compared: one of them may be what is left of a trace.
 fn unlike(slow: &Analysis<'_>, fast: &Linked, is_cut: bool) -> (Reason, String) {
     if let Some(torn) = explain::torn(&slow.tree) {
         return (Reason::IncompleteTrace, format!("of SLOW, {torn}"));
     }
     if is_cut {
-        let sentence = "spans of SLOW cannot be read, and what is left calls other services than FAST does";
+        let sentence = "spans of SLOW cannot be read, and what is left makes other calls than FAST does";
         return (Reason::IncompleteTrace, sentence.to_owned());
     }
     if fast.ledger.broken > 0 {
-        let sentence = "FAST lacks spans, and what is left of it calls other services than SLOW does";
+        let sentence = "FAST lacks spans, and what is left of it makes other calls than SLOW does";
         return (Reason::IncompleteTrace, sentence.to_owned());
     }
     let calls = if slow.shape.is_empty() {
-        "SLOW calls none of the services that FAST calls"
+        "SLOW makes none of the calls that FAST makes"
     } else {
-        "SLOW calls other services than FAST does"
+        "SLOW makes other calls than FAST does"
     };
     (Reason::BaselineMismatch, format!("{calls}, so their times cannot be compared"))
 }

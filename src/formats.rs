@@ -66,7 +66,12 @@ pub(crate) fn read(content: &[u8]) -> Result<Content, String> {
 
 fn protobuf(request: &[u8]) -> Result<Content, String> {
     let is_text = request.iter().take(64).all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
-    let found = if is_text { "text that is no JSON" } else { "bytes that are no OTLP protobuf" };
+    let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(request).is_ok();
+    let found = match is_text {
+        true if is_json() => "JSON that is no object and no list",
+        true => "text that is no JSON",
+        false => "bytes that are no OTLP protobuf",
+    };
     let wrong = || format!("holds {found}; {EXPECTED}");
     let mut batch = batch::Batch::default();
     batch.read(request).map_err(|_| wrong())?;

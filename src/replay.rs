@@ -191,9 +191,19 @@ impl Replay {
     fn read(&mut self, path: &Path, print: Print<'_>, err: &mut dyn Write) -> Result<summary::Read, Failure> {
         let mut recording = Recording::open(path, self.max_line)?;
         let mut counts = summary::Read::default();
+        let told = self.bad_lines;
         loop {
             let taken = match recording.read_on() {
-                Ok(false) => return Ok(counts),
+                Ok(false) => {
+                    if counts.spans + counts.refused == 0 && self.bad_lines == told {
+                        writeln!(
+                            err,
+                            "laggard: {}: holds no span; expected OTLP/JSON, one request a line",
+                            path.display()
+                        )?;
+                    }
+                    return Ok(counts);
+                }
                 Ok(true) => self.take(recording.line(), &mut counts, print),
                 Err(sentence) => {
                     self.complain(&sentence, err)?;

@@ -315,20 +315,20 @@ fn what_cannot_be_compared_is_said_in_a_sentence_and_gives_no_verdict() {
             &fast,
             &entry_only,
             "baseline_mismatch",
-            "SLOW calls none of the services that FAST calls, so their times cannot be compared",
+            "SLOW makes none of the calls that FAST makes, so their times cannot be compared",
         ),
         (
             &fast,
             &torn,
             "incomplete_trace",
-            "of SLOW, 3 of 4 spans are not below the entry span or have no credible times, and what is left calls other \
-             services than fast traces do",
+            "of SLOW, 3 of 4 spans are not below the entry span or have no credible times, and what is left makes other \
+             calls than fast traces do",
         ),
         (
             &torn_fast,
             &slow,
             "incomplete_trace",
-            "FAST lacks spans, and what is left of it calls other services than SLOW does",
+            "FAST lacks spans, and what is left of it makes other calls than SLOW does",
         ),
         (&rootless, &slow, "incomplete_trace", "FAST has no root span"),
         (
@@ -354,7 +354,7 @@ fn a_trace_that_is_hardly_slower_has_no_culprit() {
     assert_eq!((&answer["verdict"], &answer["reason"]), (&json!("inconclusive"), &json!("not_slower")));
     assert_eq!(
         answer["explanation"],
-        "+10.0 ms is too little to ask why; less than +23.6 ms may be chance: this trace 482 ms, fast reference 472 ms"
+        "+10.0 ms is too little to ask why; up to +23.6 ms may be chance: this trace 482 ms, fast reference 472 ms"
     );
     let answer = compare(&fast, &files.write("same.json", trace(3, 40).to_string()));
     assert_eq!(
@@ -403,6 +403,24 @@ fn a_fast_trace_that_failed_is_used_with_a_warning() {
     let fast = files.write("fast.json", failed.to_string());
     let slow = files.write("slow.json", trace(2, 815).to_string());
     check(&[&fast, &slow], 0, &["a trace of FAST has an error where a service was entered"]);
+    // One that also did less may have been fast for that.
+    let mut less = calls(1, 1);
+    less["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["status"] = json!({"code": 2});
+    less["resourceSpans"][0]["scopeSpans"][0]["spans"]
+        .as_array_mut()
+        .expect("a list")
+        .push(Origin { trace: 1, epoch: EPOCH }.span((5, 1), "SELECT", 3, (1, 2)));
+    let mut whole = calls(2, 1);
+    whole["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["endTimeUnixNano"] =
+        json!((EPOCH + 200_000_000).to_string());
+    whole["resourceSpans"][0]["scopeSpans"][0]["spans"]
+        .as_array_mut()
+        .expect("a list")
+        .push(Origin { trace: 2, epoch: EPOCH }.span((5, 1), "UPDATE", 3, (30, 190)));
+    let answer =
+        compare(&files.write("less.json", less.to_string()), &files.write("whole.json", whole.to_string()));
+    assert_eq!(answer["reason"], "baseline_mismatch", "{answer}");
+    assert!(answer["explanation"].as_str().is_some_and(|said| said.starts_with("FAST failed")), "{answer}");
 }
 
 #[test]

@@ -136,7 +136,15 @@ fn a_file_in_many_lines_is_refused_by_one_sentence() {
         said.contains("pretty.json: its JSON stands in many lines; a recording has one request a line"),
         "{said}"
     );
-    assert!(!said.contains("line 2"), "{said}");
+    assert!(!said.contains("line 2") && !said.contains("holds no span"), "{said}");
+}
+
+#[test]
+fn a_file_that_is_something_else_is_said_to_hold_no_span() {
+    let case = Case::new();
+    let jaeger = case.file("jaeger.json", r#"{"data": [{"traceID": "1", "spans": []}]}"#);
+    let (_, said) = succeeded(case.replay(&[&jaeger]));
+    assert!(said.contains("jaeger.json: holds no span; expected OTLP/JSON, one request a line\n"), "{said}");
 }
 
 #[test]

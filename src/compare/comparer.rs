@@ -103,7 +103,7 @@ impl Comparer {
             }
             Err(Absence::NoBaseline) => without_references(trace, entry, threshold, Reason::NoBaseline),
             Err(Absence::Mismatch) => match explain::torn(&analysis.tree) {
-                // What calls other services may be what is left of a trace like the others.
+                // What makes other calls may be what is left of a trace like the others.
                 Some(explanation) => Verdict {
                     explanation,
                     ..without_references(trace, entry, threshold, Reason::IncompleteTrace)

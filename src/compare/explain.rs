@@ -31,7 +31,11 @@ pub(crate) fn identified(evidence: &Evidence<'_>, blamed: &Blamed, culprit: &Cul
     );
     let (before, after) = (time(blamed.fast), time(blamed.slow));
     let _ = write!(text, "{before} -> {after}");
-    if let Some(other) = displaced(evidence, blamed) {
+    let displaced = displaced(evidence, blamed);
+    if blamed.fast == 0 || displaced.is_some() {
+        text.push_str(" of the critical path");
+    }
+    if let Some(other) = displaced {
         let _ = write!(
             text,
             " beside {} less of {}",
@@ -124,7 +128,7 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, why: Why<'_>) -> String {
             let mut both = [(name(first), added(first)), (name(second), added(second))];
             both.sort();
             let [(one, of_one), (other, of_other)] = both;
-            let near = services().filter(|service| evidence.is_near(service)).count().saturating_sub(2);
+            let near = services().skip(2).filter(|service| evidence.is_near(service)).count();
             let more = match near {
                 0 => String::new(),
                 1 => " and 1 more service".to_owned(),
@@ -156,11 +160,15 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, why: Why<'_>) -> String {
 fn longer_caller(evidence: &Evidence<'_>) -> Option<(String, String)> {
     let tree = &evidence.analysis.tree;
     let entry = tree.trace.span(tree.entry().span as usize)?.head;
-    let mut spans = tree.trace.heads().enumerate();
-    let (at, caller) = spans.find(|(_, head)| Some(head.span_id) == entry.parent_id)?;
-    let by = caller.duration().saturating_sub(entry.duration());
-    let name = quote(&String::from_utf8_lossy(tree.trace.service_of(at)));
-    (caller.has_credible_times() && by >= evidence.least_added(entry.duration())).then(|| (name, time(by)))
+    let spans = tree.trace.heads().enumerate();
+    let callers =
+        spans.filter(|(_, head)| Some(head.span_id) == entry.parent_id && head.has_credible_times());
+    // Of several with one id the longest, whatever their order.
+    let callers = callers.map(|(at, head)| (head.duration(), tree.trace.service_of(at)));
+    let (took, name) = callers.max()?;
+    let by = took.saturating_sub(entry.duration());
+    let name = quote(&String::from_utf8_lossy(name));
+    (by >= evidence.least_added(entry.duration())).then(|| (name, time(by)))
 }
 
 /// How far from slower it is, where no service is looked for.
@@ -169,7 +177,7 @@ fn not_slower(evidence: &Evidence<'_>) -> String {
     match evidence.added() {
         0 => "not slower than its references".to_owned(),
         added if added <= evidence.least_added(fast) => format!(
-            "+{} is too little to ask why; less than +{} may be chance",
+            "+{} is too little to ask why; up to +{} may be chance",
             time(added),
             time(evidence.least_added(fast))
         ),
@@ -214,10 +222,10 @@ fn has_untimed(evidence: &Evidence<'_>) -> bool {
 /// What a trace that nothing is like lacks; `None` where all of its spans are in their places.
 pub(crate) fn torn(tree: &Tree<'_>) -> Option<String> {
     let placed = tree.nodes.as_slice().len();
-    let spans = tree.trace.len();
-    (placed < spans && (tree.broken() > 0 || placed < tree.spans)).then(|| {
+    let spans = tree.spans + tree.untimed;
+    (placed < spans).then(|| {
         let lost = spans - placed;
-        format!("{lost} of {spans} spans are not below the entry span or have no credible times, and what is left calls other services than fast traces do")
+        format!("{lost} of {spans} spans are not below the entry span or have no credible times, and what is left makes other calls than fast traces do")
     })
 }
 
@@ -227,7 +235,7 @@ pub(crate) fn without_references(reason: Reason, duration: u64) -> String {
     match reason {
         Reason::NoBaseline => format!("took {took}; no fast trace of this route is known yet"),
         Reason::BaselineMismatch => {
-            format!("took {took}; the known fast traces of this route call other services")
+            format!("took {took}; the known fast traces of this route make other calls")
         }
         Reason::LimitExceeded => format!("took {took}; has more spans than compare.max_spans"),
         Reason::Overload => format!("took {took}; decided early for lack of memory"),

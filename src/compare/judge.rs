@@ -98,10 +98,10 @@ impl<'a> Evidence<'a> {
         service.rank.min(self.added())
     }
 
-    /// Whether a service is so near to the first one that which of them it is cannot be told.
+    /// Whether a service added so nearly as much as the first one that which of them it is cannot be told.
     pub(crate) fn is_near(&self, service: &Blamed) -> bool {
-        let first = self.findings.services.first().map_or(0, |first| self.rank(first));
-        ratio(first.saturating_sub(self.rank(service)), first) < LEAST_MARGIN
+        let first = self.findings.services.first().map_or(0, |first| self.added_by(first));
+        ratio(first.saturating_sub(self.added_by(service)), first) < LEAST_MARGIN
     }
 
     /// Names a service or says why none can be.

@@ -98,9 +98,11 @@ pub(crate) struct Tree<'t> {
     pub(crate) orphans: usize,
     /// Nanoseconds that those of them took in all that somebody may have waited for.
     pub(crate) astray: u64,
-    /// Spans without credible times, and spans that are their own ancestors: they stand nowhere.
-    pub(crate) placeless: usize,
-    /// Different spans of the trace.
+    /// Different spans without credible times.
+    pub(crate) untimed: usize,
+    /// Spans that are their own ancestors, and those below them.
+    pub(crate) circling: usize,
+    /// Different spans of the trace that have credible times.
     pub(crate) spans: usize,
     /// Nanoseconds, the largest correction of a clock.
     pub(crate) skew: u64,
@@ -165,8 +167,11 @@ impl<'t> Tree<'t> {
             })
         });
         let skew = skew::settle(&mut nodes);
-        let untimed = heads.iter().filter(|head| !head.has_credible_times()).count();
-        let placeless = untimed + circling(&parents, nodes.length());
+        let untimed = heads.iter().filter(|head| !head.has_credible_times());
+        let mut untimed: Vec<SpanId> = untimed.map(|head| head.span_id).collect();
+        untimed.sort_unstable();
+        untimed.dedup();
+        let placed = nodes.length();
         let last_end = heads
             .iter()
             .filter(|head| head.has_credible_times())
@@ -179,7 +184,8 @@ impl<'t> Tree<'t> {
             services: services.known,
             orphans,
             astray,
-            placeless,
+            untimed: untimed.len(),
+            circling: circling(&parents, placed),
             spans: unique.spans.as_slice().len(),
             skew,
             envelope: last_end.saturating_sub(origin),
@@ -188,7 +194,7 @@ impl<'t> Tree<'t> {
 
     /// Spans that could not be put in their places.
     pub(crate) fn broken(&self) -> usize {
-        self.orphans + self.placeless
+        self.orphans + self.untimed + self.circling
     }
 
     /// The entry span's node.

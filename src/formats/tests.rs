@@ -227,6 +227,7 @@ fn what_is_no_trace_is_named() {
     for (content, expected) in [
         ("", "is empty; expected traces as"),
         ("hello", "holds text that is no JSON"),
+        ("null", "holds JSON that is no object and no list"),
         ("\u{1}\u{2}\u{3}", "holds bytes that are no OTLP protobuf"),
         ("{\"resourceSpans\": [}", "holds broken JSON: expected value at line 1 column 20"),
         ("[1, 2]", "holds 1 as JSON"),

@@ -161,10 +161,10 @@ fn references_that_call_other_services_are_a_baseline_mismatch() {
           c     server /c    200..300";
     let verdict = Sidecar::taught(FAST).verdict(other);
     assert_eq!(verdict.outcome, Outcome::Inconclusive(Reason::BaselineMismatch));
-    assert!(verdict.explanation.contains("call other services"), "{}", verdict.explanation);
+    assert!(verdict.explanation.contains("make other calls"), "{}", verdict.explanation);
     let (answer, warnings) = compared(FAST, other);
     assert_eq!(answer["reason"], "baseline_mismatch");
-    let said = "SLOW calls other services than FAST does, so their times cannot be compared";
+    let said = "SLOW makes other calls than FAST does, so their times cannot be compared";
     assert_eq!((answer["explanation"].as_str(), warnings.as_str()), (Some(said), ""), "said once");
     let services = answer["services"].as_array().expect("a list");
     let of = |name: &str, key: &str| {
