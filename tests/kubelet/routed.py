@@ -4,7 +4,7 @@ A real Collector with the rendered load_balancing exporter finds the pods by the
 are sent to it in several requests; all of them must reach one and the same pod, each pod must get some, and slow traces must name
 the service that was slow. Metrics and logs must arrive too. All of that once plainly, and once with TLS, clients' certificates and
 a token, where nobody else may send anything. Then each pod is rolled under traffic, and stays away for longer than its name takes
-to be forgotten: what the tier has acknowledged must reach another pod, or the same one later.
+to be forgotten: what the tier has acknowledged must reach another pod, or the same one later. The tier is rolled last.
 """
 
 import collections
@@ -115,7 +115,7 @@ class System:
         return senders
 
     def roll(self):
-        """Each pod ends and comes back. It is no longer found once it is not ready, and is again when it is."""
+        """Each pod ends and comes back. It is no longer found once it is not ready, and is again when it is. Then the tier itself."""
         for pod in self.pods:
             time.sleep(2)
             self.network.leave(pod.place.address)
@@ -123,6 +123,10 @@ class System:
             time.sleep(AWAY)
             pod.start()
             self.network.join(pod.place.address, self.headless)
+        # Until its name is known again, so that the tier has nothing to try again at its own end.
+        time.sleep(AWAY)
+        self.tier.stop()
+        self.tier.start()
         time.sleep(2)
 
     def learn_and_name(self):
@@ -224,7 +228,7 @@ def rolled(system):
     twice = sum(count > 1 for count in total.values())
     refused = dict(sum((sender.refusals for sender in senders), collections.Counter()))
     longest = max(sender.longest for sender in senders)
-    print(f"OK: {len(system.pods)} pods behind the tier rolled, each away for {AWAY} s: {len(sent)} spans acknowledged by the tier, 0 lost, {twice} twice")
+    print(f"OK: {len(system.pods)} pods behind the tier rolled, each away for {AWAY} s, and the tier: {len(sent)} spans acknowledged by it, 0 lost, {twice} twice")
     print(f"    refused and then taken: {refused}; longest wait of a sender {longest:.1f} s")
 
 
