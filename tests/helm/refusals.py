@@ -169,5 +169,7 @@ WARNED = [
     (("--set", "networkPolicy.enabled=true"), "networkPolicy has no egressRules"),
     (("--set", "serviceMonitor.enabled=true"), "this cluster does not know ServiceMonitor"),
     (("--set", "image.tag=latest"), "image.tag latest"),
+    (("--set", "service.type=LoadBalancer"), "service.type LoadBalancer: the admin port"),
+    (("--set", "routing.loadBalancer.enabled=true", "--set", "replicaCount=2"), "rel-laggard.n goes past them, and splits traces"),
     (("--set", "config.assemble.decision_wait=40s"), "config.assemble.decision_wait is as long as the grace period"),
 ]  # fmt: skip

@@ -242,6 +242,11 @@ def tier(c):
     assert pod["metadata"]["annotations"]["a"] == "b" and pod["metadata"]["labels"]["team"] == "platform"
     budget = r.one(rendered, "PodDisruptionBudget", "rel-laggard-lb")["spec"]["selector"]["matchLabels"]
     assert budget == r.one(rendered, "Deployment")["spec"]["selector"]["matchLabels"]
+    exposed = c.rendered(*r.MINIMAL, *SEVERAL, "--set", "service.type=LoadBalancer", "--set", "service.annotations.a=b", "--set", "ports.otlp.servicePort=80", "--set", "ports.otlp-http.enabled=false")
+    used, own_service = (r.one(exposed, "Service", name) for name in ("rel-laggard-lb", "rel-laggard"))
+    assert (used["spec"]["type"], own_service["spec"]["type"]) == ("LoadBalancer", "ClusterIP"), "senders would go past the tier"
+    assert used["metadata"].get("annotations") == {"a": "b"} and "annotations" not in own_service["metadata"]
+    assert [(port["name"], port["port"]) for port in used["spec"]["ports"]] == [("otlp", 80)], used["spec"]["ports"]
     plain = yaml.safe_load(r.one(c.ci("loadbalancer"), "ConfigMap", "rel-laggard-lb")["data"]["config.yaml"])
     assert plain["receivers"]["otlp"]["protocols"]["grpc"] == {"endpoint": "[::]:4317", "max_recv_msg_size_mib": 64}
     relayed = {name: pipeline["exporters"] for name, pipeline in plain["service"]["pipelines"].items() if name != "traces"}

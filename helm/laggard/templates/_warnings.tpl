@@ -12,6 +12,7 @@
 {{- if and (gt (int64 (include "laggard.mostReplicas" .)) 1) (not (include "laggard.pdbEnabled" (dict "root" . "replicas" (include "laggard.mostReplicas" .)))) }}{{ $warnings = append $warnings "podDisruptionBudget is off: a drained node can take several pods at once." }}{{ end -}}
 {{- if and (gt (int64 (include "laggard.mostReplicas" .)) 1) $v.routing.acknowledged (not $v.routing.loadBalancer.enabled) }}{{ $warnings = append $warnings "routing.acknowledged: verdicts are wrong where spans of one trace reach different pods." }}{{ end -}}
 {{- if and $v.networkPolicy.enabled (not $v.networkPolicy.egressRules) }}{{ $warnings = append $warnings "networkPolicy has no egressRules, so that it does not limit egress." }}{{ end -}}
+{{- if and (ne $v.service.type "ClusterIP") $v.ports.admin.enabled (not $v.routing.loadBalancer.enabled) }}{{ $warnings = append $warnings (printf "service.type %s: the admin port, which asks nobody who they are, is reached from outside too; ports.admin.enabled=false takes it out." $v.service.type) }}{{ end -}}
 {{- range $kind := list "ServiceMonitor" "PodMonitor" "PrometheusRule" -}}
 {{- if and (get $v (untitle $kind)).enabled (not ($.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" $kind))) }}{{ $warnings = append $warnings (printf "%s is enabled, and this cluster does not know %s." (untitle $kind) $kind) }}{{ end -}}
 {{- end -}}
