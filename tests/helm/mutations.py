@@ -94,6 +94,8 @@ MUTATIONS = [
     ("templates/_helpers.tpl", '"enabled" (not $isBehind)', '"enabled" true', "CLOSED"),
     ("templates/_helpers.tpl", '(list .labels)', "list", "LABELS"),
     ("templates/_helpers.tpl", '"base" $labels "over" $selector', '"base" $selector "over" $labels', "T10"),
+    ("templates/_helpers.tpl", ' "keepsNull" true', "", "T25"),
+    ("../laggard-lib/templates/_defaults.tpl", "{{- if hasKey $base $key -}}", "{{- if false -}}", "T25"),
     ("../laggard-lib/templates/_config.tpl", "(int64 $sleep)", "0", "GRACE"),
     ("../laggard-lib/templates/_config.tpl", 'kindIs "float64" .', 'kindIs "map" .', "T34"),
     ("templates/_validate.tpl", '"secrets" "credentials"', '"credentials"', "T34"),

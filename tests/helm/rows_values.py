@@ -33,6 +33,10 @@ def nulls_and_overrides(c):
             rendered = r.objects(helm, *r.MINIMAL, "-f", str(values), "--set", "config.slow.threshold=3s", chart=c.chart)
             config = yaml.safe_load(r.one(rendered, "ConfigMap")["data"]["config.yaml"])
             assert config["slow"]["threshold"] == "3s" and "snapshot_file" not in config["baseline"], config
+            # To a Collector a component without settings is one; a default of the chart is taken away all the same.
+            values.write_text("collector: {enabled: true, config: {processors: {batch: null}, extensions: {zpages: null, health_check: null}, service: {pipelines: {traces: {exporters: [debug]}}}}}\n")
+            behind = yaml.safe_load(r.one(r.objects(helm, "-f", str(values), chart=c.chart), "ConfigMap", "rel-laggard-collector")["data"]["config.yaml"])
+            assert behind["processors"] == {"batch": None} and behind["extensions"] == {"zpages": None}, behind
             # As part of another chart. Helm 4.3 keeps a default that a parent's own values set to null; the value stays right.
             parent = pathlib.Path(folder) / "parent"
             (parent / "charts").mkdir(parents=True)

@@ -55,21 +55,25 @@ readinessProbe:
 {{- end }}
 
 {{/*
-Puts dict "over" into dict "base", level by level, and changes "base". A null takes a key away. Sprig's mergeOverwrite would
+Puts dict "over" into dict "base", level by level, and changes "base". A null takes a key away; with "keepsNull" it does so only
+where there is one, and stays otherwise, since to a Collector a component without settings is one. Sprig's mergeOverwrite would
 keep a true that is to become false.
 */}}
 {{- define "laggard.sidecar.merge" -}}
 {{- $base := .base -}}
+{{- $keepsNull := .keepsNull | default false -}}
 {{- range $key, $value := .over -}}
-  {{- $old := get $base $key -}}
   {{- if kindIs "invalid" $value -}}
-    {{- $_ := unset $base $key -}}
-  {{- else if and (kindIs "map" $value) (hasKey $base $key) (kindIs "map" $old) -}}
-    {{- include "laggard.sidecar.merge" (dict "base" $old "over" $value) -}}
+    {{- if hasKey $base $key -}}
+      {{- $_ := unset $base $key -}}
+    {{- else if $keepsNull -}}
+      {{- $_ := set $base $key $value -}}
+    {{- end -}}
   {{- else if kindIs "map" $value -}}
-    {{- $new := dict -}}
-    {{- include "laggard.sidecar.merge" (dict "base" $new "over" $value) -}}
-    {{- $_ := set $base $key $new -}}
+    {{- $inner := get $base $key -}}
+    {{- if not (kindIs "map" $inner) }}{{ $inner = dict }}{{ end -}}
+    {{- include "laggard.sidecar.merge" (dict "base" $inner "over" $value "keepsNull" $keepsNull) -}}
+    {{- $_ := set $base $key $inner -}}
   {{- else -}}
     {{- $_ := set $base $key $value -}}
   {{- end -}}

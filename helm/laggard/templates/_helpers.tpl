@@ -137,7 +137,7 @@ annotations:
       "extensions" (dict "health_check" (dict "endpoint" (printf "%s:13133" .Values.bindAddress)))
       "receivers" (dict "otlp" (dict "protocols" (dict "grpc" (dict "endpoint" "127.0.0.1:14317"))))
       "service" (dict "extensions" (list "health_check") "pipelines" (dict "traces" (dict "receivers" (list "otlp")))) -}}
-{{- include "laggard.sidecar.merge" (dict "base" $config "over" (deepCopy .Values.collector.config)) -}}
+{{- include "laggard.sidecar.merge" (dict "base" $config "over" (.Values.collector.config | default dict) "keepsNull" true) -}}
 {{- include "laggard.sidecar.tpl" (dict "root" . "value" $config) -}}
 {{- end }}
 
