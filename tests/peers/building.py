@@ -66,6 +66,7 @@ def go_program(name, package):
 
 PEERS = {peer.name: peer for peer in [
     go_program("go", "."),
+    go_program("jaeger", "github.com/jaegertracing/jaeger/cmd/all-in-one"),
     go_program("telemetrygen", "github.com/open-telemetry/opentelemetry-collector-contrib/cmd/telemetrygen"),
     Peer("python", ["python3", "pip3"], [
         ["python3", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", "{out}", "--requirement",

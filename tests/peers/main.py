@@ -32,6 +32,7 @@ PINS = {
     "java": ("java/pom.xml", "<artifactId>opentelemetry-bom</artifactId>\n        <version>"),
     "javascript": ("javascript/package.json", '"@opentelemetry/sdk-trace-base": "'),
     "collector": ("collector.builder.yaml", "  version: "),
+    "jaeger": ("jaeger/go.mod", "jaegertracing/jaeger v"),
     "telemetrygen": ("telemetrygen/go.mod", "contrib/cmd/telemetrygen v"),
 }
 
@@ -89,9 +90,15 @@ def telemetrygen_rows():
             yield Row(peer, protocol, "none", ["telemetrygen"], partial(run, protocol=protocol))
 
 
+def jaeger_rows():
+    for onward in ("grpc", "http/protobuf"):
+        yield Row(f"Jaeger {version('jaeger')} behind", onward, "none", ["go", "jaeger"], partial(rows.jaeger_behind, onward=onward))
+
+
 def all_rows():
     yield from sdk_rows()
     yield from collector_rows()
+    yield from jaeger_rows()
     yield from telemetrygen_rows()
 
 

@@ -117,6 +117,29 @@ def collector_in_front(stage, built, exporter, settings, late=False):
     return compare(before, arrived, None if late else "shop-pre-processor")
 
 
+def jaeger_behind(stage, built, onward):
+    """Jaeger as the backend: it has every span, and a search for `root_cause.service` finds each slow trace and no other."""
+    sent, _ = stage.recordings()
+    with stage.jaeger(built["jaeger"] / "jaeger") as (address, search), stage.laggard(onward, to=address) as laggard:
+        spans = Client("go", built).send("grpc", "none", "shop", [laggard.address.grpc, stage.recorder.sent.grpc])
+        before = received(sent, spans)
+        expect_figures(laggard, spans, "grpc")
+        entry, culprit = "shop-web-server", "shop-pre-processor"
+        after = wait_for("as many spans in Jaeger", lambda: len(now := search.find(entry)) >= spans and now)
+        require("the spans that Jaeger has", sorted(before), sorted(after))
+        slow = comparison.slow_traces(before, THRESHOLD_MS)
+        for service, expected in ((culprit, slow), ("shop-inference-server", set())):
+            found = search.find(entry, **{"root_cause.service": service})
+            require(f"the traces with root_cause.service={service}", sorted(expected), sorted({trace for trace, _ in found}))
+        marked = [span for span in after.values() if any(tag["key"] == "root_cause.culprit" for tag in span["tags"])]
+        require("spans that are marked in Jaeger", len(slow), len(marked))
+        linked = [span for span in after.values() if any(tag["key"] == "root_cause.baseline.trace_id" for tag in span["tags"])]
+        for span in linked:
+            reference = next(tag["value"] for tag in span["tags"] if tag["key"] == "root_cause.baseline.trace_id")
+            require("links to the reference in Jaeger", 1, sum(ref["traceID"] == reference for ref in span["references"]))
+    return len(before), len(after)
+
+
 def generated_traces(stage, built, protocol):
     """telemetrygen sends fast traces and a slow one to Laggard, and the same again to the recorder."""
     command = [built["telemetrygen"] / "telemetrygen", "traces", "--otlp-insecure", "--child-spans=1", "--rate=0"]

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import urllib.parse
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -69,9 +71,9 @@ class Stage:
         return Recording(self.recorder.sent_file), Recording(self.recorder.arrived_file)
 
     @contextmanager
-    def laggard(self, onward="grpc", sample=None, address=None):
-        """Laggard between its address and the recorder."""
-        laggard = Laggard(self, onward, sample or {"dry_run": True}, address or Address())
+    def laggard(self, onward="grpc", sample=None, address=None, to=None):
+        """Laggard between its address and `to`, the recorder where nothing else is said."""
+        laggard = Laggard(self, onward, sample or {"dry_run": True}, address or Address(), to or self.recorder.arrived)
         with laggard.process:
             yield laggard
 
@@ -93,22 +95,51 @@ class Stage:
         with Process(command, self.directory / "front.log", [address.grpc, address.http]):
             yield address, Recording(seen)
 
+    @contextmanager
+    def jaeger(self, program):
+        """Jaeger with its store in memory. Gives its address and what searches it."""
+        address, query, others = Address(), free_port(), [free_port() for _ in range(4)]
+        listens = {"collector.otlp.grpc.host-port": address.grpc, "collector.otlp.http.host-port": address.http,
+                   "query.http-server.host-port": query}
+        listens |= zip(["collector.grpc-server.host-port", "collector.http-server.host-port", "query.grpc-server.host-port",
+                        "admin.http.host-port"], others)
+        flags = [f"--{name}={local(port)}" for name, port in listens.items()]
+        # It would send traces of its own to where OTLP usually goes.
+        command = ["env", "OTEL_TRACES_SAMPLER=always_off", program, *flags]
+        with Process(command, self.directory / "jaeger.log", [address.grpc, address.http, query]):
+            yield address, Search(query)
+
     def keep_logs(self, to):
         """What each process last said, for whoever looks at a row that failed."""
         shutil.copytree(self.directory, to, dirs_exist_ok=True)
 
 
+class Search:
+    """What a person does with the search form of Jaeger's page, by the API behind it."""
+
+    def __init__(self, port):
+        self.traces = f"{url(port)}/api/traces"
+
+    def find(self, service, **tags):
+        """The spans of all traces that have a span of the service with these tags, by trace and span id."""
+        asked = {"service": service, "lookback": "1h", "limit": 1000}
+        if tags:
+            asked["tags"] = json.dumps(tags)
+        with urllib.request.urlopen(f"{self.traces}?{urllib.parse.urlencode(asked)}", timeout=10) as answer:
+            found = json.load(answer)["data"]
+        return {(trace["traceID"], span["spanID"]): span for trace in found for span in trace["spans"]}
+
+
 class Laggard:
-    def __init__(self, stage, onward, sample, address):
+    def __init__(self, stage, onward, sample, address, to):
         self.address, self.admin = address, free_port()
-        arrived = stage.recorder.arrived
         config = write(stage.directory / "laggard.yaml", {
             "receive": {"grpc": {"endpoint": local(address.grpc)}, "http": {"endpoint": local(address.http)}},
             "assemble": {"decision_wait": "2s", "decision_wait_after_root_received": "1s"},
             "slow": {"threshold": f"{THRESHOLD_MS}ms"},
             "sample": sample,
             "export": {
-                "endpoint": url(arrived.of(onward)), "protocol": onward,
+                "endpoint": url(to.of(onward)), "protocol": onward,
                 # On loopback nothing is compressed unless it is said.
                 "compression": "none" if onward == "grpc" else "gzip",
             },
