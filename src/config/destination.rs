@@ -61,8 +61,9 @@ pub fn reaches(address: SocketAddr, own: SocketAddr, is_ours: impl Fn(&IpAddr) -
     let (ip, listens) = (address.ip().to_canonical(), own.ip().to_canonical());
     // Connecting to the unspecified address connects to loopback.
     let on_loopback = listens.is_loopback() || listens.is_unspecified();
-    let meets =
-        ip == listens || (ip.is_unspecified() && on_loopback) || (listens.is_unspecified() && is_ours(&ip));
+    // Who listens on every address of IPv4 leaves those of IPv6 to others.
+    let on_every = listens.is_unspecified() && (own.is_ipv6() || ip.is_ipv4());
+    let meets = ip == listens || (ip.is_unspecified() && on_loopback) || (on_every && is_ours(&ip));
     address.port() == own.port() && meets
 }
 
@@ -177,6 +178,8 @@ mod tests {
             ("http://017700000001:4317", "127.0.0.1:4317", true),
             ("http://0:4317", "127.0.0.1:4317", true),
             ("http://0.0:4317", "127.0.0.1:4317", true),
+            ("http://127.0.0.1:4317", "[::]:4317", true),
+            ("http://[::1]:4317", "0.0.0.0:4317", false),
             ("http://127.2:4317", "127.0.0.1:4317", false),
             ("http://127.1:4318", "127.0.0.1:4317", false),
             ("http://256.1:4317", "127.0.0.1:4317", false),
