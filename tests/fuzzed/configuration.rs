@@ -13,12 +13,15 @@ thread_local! {
 }
 
 const SECRET: &str = "a-secret-of-the-environment";
+const SECRET_HEADER: &str = "a-secret-header";
 
 fn variable(name: &str) -> Option<String> {
     match name {
         "TOKEN" => Some(SECRET.to_owned()),
         "LINES" => Some("a\nb: c".to_owned()),
         "OTEL_EXPORTER_OTLP_ENDPOINT" => Some("http://collector:4317".to_owned()),
+        "OTEL_EXPORTER_OTLP_HEADERS" => Some(format!("x-api-key={SECRET_HEADER}")),
+        "OTEL_EXPORTER_OTLP_TIMEOUT" => Some("2500".to_owned()),
         _ => None,
     }
 }
@@ -40,6 +43,7 @@ pub(crate) fn check(text: &[u8]) {
             assert!(!problems.list.is_empty());
             let said = problems.to_string();
             assert_eq!(said.lines().count(), problems.list.len(), "{said}");
+            assert!(!said.contains(SECRET_HEADER), "{said}");
             assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said:?}");
         }
     }
