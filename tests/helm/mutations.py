@@ -28,7 +28,7 @@ MUTATIONS = [
     ("templates/hpa.yaml", "kind: StatefulSet", "kind: Deployment", "T10"),
     ("templates/NOTES.txt", "{{ $service }}.{{ $namespace }}:", "{{ $service }}:", "T35"),
     ("alerts.yaml", "laggard_queued_spans > 0", "laggard_waiting_spans > 0", "T31"),
-    ("../laggard-lib/templates/_container.tpl", "readOnly: true", "readOnly: false"),
+    ("../laggard-lib/templates/_container.tpl", "readOnly: true", "readOnly: false", "FILES"),
     ("../laggard-lib/templates/_container.tpl", "secretKeyRef", "configMapKeyRef", "FILES"),
     ("../laggard-lib/templates/_config.tpl", "\"baseline\" (dict \"snapshot_file\" \"/var/lib/laggard/learned\")", "\"baseline\" (dict \"snapshot\" \"/var/lib/laggard/learned\")", "T12"),
     ("../laggard-lib/templates/_config.tpl", "$step := ternary 1024.0 1000.0", "$step := ternary 1000.0 1000.0", "must be at least 64Mi"),

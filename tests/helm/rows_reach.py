@@ -157,6 +157,8 @@ def files(c):
     assert mutual == {"ca_file": f"{folder}/exporter/ca.crt", "cert_file": f"{folder}/exporter/tls.crt", "key_file": f"{folder}/exporter/tls.key"}
     modes = [each["secret"]["defaultMode"] for each in r.workload(secure)["spec"]["volumes"] if "secret" in each]
     assert modes == [0o440] * 3, "the program is not root, and reads by its group"
+    writable = [each["name"] for each in r.container(secure)["volumeMounts"] if not each.get("readOnly")]
+    assert writable == ["laggard-data"], writable
     environment = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in r.container(secure)["env"]}
     assert environment["LAGGARD_HEADER_AUTHORIZATION"] == {"name": "vendor", "key": "token"}, environment
 
