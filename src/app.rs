@@ -43,7 +43,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// What connections may read ahead of their requests, in bytes: a part of the 40 MiB by which the process may exceed its
 /// memory limit.
-const READ_AHEAD: u64 = 16 << 20;
+const READ_AHEAD: u64 = 12 << 20;
 
 /// A sidecar with bound sockets, ready to run.
 #[derive(Debug)]
