@@ -12,7 +12,7 @@ const MOST: usize = 2 << 20;
 /// None gets less: HTTP/2 lets a peer send so much before it has heard of any window.
 pub(super) const LEAST: usize = 64 << 10;
 /// Of what is left, a new connection gets one part in so many.
-const PARTS: usize = 16;
+const PARTS: usize = 8;
 
 /// What all connections of a receiver may have sent ahead together.
 #[derive(Debug)]
@@ -61,12 +61,12 @@ mod tests {
         let ahead = Arc::new(Ahead::new(16 << 20));
         let windows: Vec<_> = (0..400).map(|_| ahead.window()).collect();
         let sizes: Vec<_> = windows.iter().map(|window| window.size).collect();
-        assert_eq!(sizes.first(), Some(&(1 << 20)));
+        assert_eq!(sizes.first(), Some(&(2 << 20)));
         assert!(sizes.is_sorted_by(|earlier, later| earlier >= later), "{sizes:?}");
         assert_eq!(sizes.last(), Some(&LEAST));
         assert_eq!(windows.iter().map(|window| window.taken).sum::<usize>(), 16 << 20);
         drop(windows);
-        assert_eq!(ahead.window().size, 1 << 20);
+        assert_eq!(ahead.window().size, 2 << 20);
     }
 
     #[test]
