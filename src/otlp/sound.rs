@@ -6,7 +6,7 @@
 
 use super::wire::{self, Value};
 
-/// What a known field of a message holds.
+/// What a field of a message holds.
 enum Type {
     Varint,
     Fixed32,
@@ -14,53 +14,47 @@ enum Type {
     Bytes,
     Text,
     Message(&'static Schema),
+    /// Nobody knows.
+    Unknown,
 }
 
-/// The known fields of a message.
-struct Schema(&'static [(u32, Type)]);
+/// The fields of a message, from number 1 on.
+struct Schema(&'static [Type]);
 
-use Type::{Bytes, Fixed32, Fixed64, Message, Text, Varint};
+use Type::{Bytes, Fixed32, Fixed64, Message, Text, Unknown, Varint};
 
-static RESOURCE_SPANS: Schema = Schema(&[(1, Message(&RESOURCE)), (3, Text)]);
-static RESOURCE: Schema = Schema(&[(1, Message(&KEY_VALUE)), (2, Varint), (3, Message(&ENTITY_REF))]);
-static ENTITY_REF: Schema = Schema(&[(1, Text), (2, Text), (3, Text), (4, Text)]);
-static SCOPE_SPANS: Schema = Schema(&[(1, Message(&SCOPE)), (3, Text)]);
-static SCOPE: Schema = Schema(&[(1, Text), (2, Text), (3, Message(&KEY_VALUE)), (4, Varint)]);
+// What encloses spans is looked at without them.
+static RESOURCE_SPANS: Schema = Schema(&[Message(&RESOURCE), Unknown, Text]);
+static RESOURCE: Schema = Schema(&[Message(&KEY_VALUE), Varint, Message(&ENTITY_REF)]);
+static ENTITY_REF: Schema = Schema(&[Text, Text, Text, Text]);
+static SCOPE_SPANS: Schema = Schema(&[Message(&SCOPE), Unknown, Text]);
+static SCOPE: Schema = Schema(&[Text, Text, Message(&KEY_VALUE), Varint]);
 static SPAN: Schema = Schema(&[
-    (1, Bytes),
-    (2, Bytes),
-    (3, Text),
-    (4, Bytes),
-    (5, Text),
-    (6, Varint),
-    (7, Fixed64),
-    (8, Fixed64),
-    (9, Message(&KEY_VALUE)),
-    (10, Varint),
-    (11, Message(&EVENT)),
-    (12, Varint),
-    (13, Message(&LINK)),
-    (14, Varint),
-    (15, Message(&STATUS)),
-    (16, Fixed32),
+    Bytes,
+    Bytes,
+    Text,
+    Bytes,
+    Text,
+    Varint,
+    Fixed64,
+    Fixed64,
+    Message(&KEY_VALUE),
+    Varint,
+    Message(&EVENT),
+    Varint,
+    Message(&LINK),
+    Varint,
+    Message(&STATUS),
+    Fixed32,
 ]);
-static EVENT: Schema = Schema(&[(1, Fixed64), (2, Text), (3, Message(&KEY_VALUE)), (4, Varint)]);
-static LINK: Schema =
-    Schema(&[(1, Bytes), (2, Bytes), (3, Text), (4, Message(&KEY_VALUE)), (5, Varint), (6, Fixed32)]);
-static STATUS: Schema = Schema(&[(2, Text), (3, Varint)]);
-static KEY_VALUE: Schema = Schema(&[(1, Text), (2, Message(&ANY_VALUE)), (3, Varint)]);
-static ANY_VALUE: Schema = Schema(&[
-    (1, Text),
-    (2, Varint),
-    (3, Varint),
-    (4, Fixed64),
-    (5, Message(&ARRAY_VALUE)),
-    (6, Message(&KEY_VALUE_LIST)),
-    (7, Bytes),
-    (8, Varint),
-]);
-static ARRAY_VALUE: Schema = Schema(&[(1, Message(&ANY_VALUE))]);
-static KEY_VALUE_LIST: Schema = Schema(&[(1, Message(&KEY_VALUE))]);
+static EVENT: Schema = Schema(&[Fixed64, Text, Message(&KEY_VALUE), Varint]);
+static LINK: Schema = Schema(&[Bytes, Bytes, Text, Message(&KEY_VALUE), Varint, Fixed32]);
+static STATUS: Schema = Schema(&[Unknown, Text, Varint]);
+static KEY_VALUE: Schema = Schema(&[Text, Message(&ANY_VALUE), Varint]);
+static ANY_VALUE: Schema =
+    Schema(&[Text, Varint, Varint, Fixed64, Message(&ARRAY_VALUE), Message(&KEY_VALUE_LIST), Bytes, Varint]);
+static ARRAY_VALUE: Schema = Schema(&[Message(&ANY_VALUE)]);
+static KEY_VALUE_LIST: Schema = Schema(&[Message(&KEY_VALUE)]);
 
 /// Messages inside one another, counted from the span or what encloses it. Readers stop at 100 from the request on,
 /// which is three messages further out.
@@ -86,8 +80,8 @@ fn is_sound(message: &[u8], schema: &Schema, depth: usize) -> bool {
     let Some(deeper) = depth.checked_sub(1) else { return false };
     wire::fields(message).all(|field| {
         let Ok(field) = field else { return false };
-        let known = schema.0.iter().find(|(number, _)| *number == field.number);
-        match (known.map(|(_, kind)| kind), field.value) {
+        let place = (field.number as usize).checked_sub(1);
+        match (place.and_then(|place| schema.0.get(place)), field.value) {
             (Some(Message(inner)), Value::Bytes(content)) => is_sound(content, inner, deeper),
             (Some(Text), Value::Bytes(text)) => std::str::from_utf8(text).is_ok(),
             (Some(Bytes), Value::Bytes(_))
@@ -95,7 +89,7 @@ fn is_sound(message: &[u8], schema: &Schema, depth: usize) -> bool {
             | (Some(Fixed32), Value::Fixed32(_))
             | (Some(Fixed64), Value::Fixed64(_)) => true,
             // Groups are long deprecated, and not every reader can skip one.
-            (None, value) => value != Value::Group,
+            (None | Some(Unknown), value) => value != Value::Group,
             (Some(_), _) => false,
         }
     })
