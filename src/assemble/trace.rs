@@ -184,13 +184,13 @@ impl Trace {
     /// Appends the trace to `out` as fields of an `ExportTraceServiceRequest`: spans of one resource and scope
     /// stay together and in order. Requests of several traces are their concatenation.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        // The key and the length of a span are shorter than this, and enclosing fields are few.
-        out.reserve(self.bytes.len() + self.spans.len() * 5 + 32);
         self.encode_where(out, |_| true);
     }
 
     /// Appends the spans whose index `is_wanted`, as [`Trace::encode`] does.
     pub fn encode_where(&self, out: &mut Vec<u8>, is_wanted: impl Fn(usize) -> bool) {
+        // The key and the length of a span are shorter than this, and enclosing fields are few.
+        out.reserve(self.bytes.len() + self.spans.len() * 5 + 32);
         let mut by_scope: Vec<(u32, u32, usize)> = Vec::with_capacity(self.spans.len());
         for (index, span) in self.spans.iter().enumerate().filter(|(index, _)| is_wanted(*index)) {
             let resource = self.scopes.get(span.scope as usize).map_or(0, |scope| scope.resource);
