@@ -237,11 +237,10 @@ impl Pipeline {
         false
     }
 
-    /// Does what has to be done now and then, and publishes what is held and used.
+    /// Does what has to be done now and then: forgets what is old.
     pub fn tick(&self, now: Nanos) {
         self.comparer.tick(now);
         self.decider.tick(now);
-        self.publish();
     }
 
     /// Publishes what is held and used.

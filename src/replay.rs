@@ -63,8 +63,7 @@ pub fn run(
         Some(path) => not_written(path, &error),
         None => Failure::from(error),
     })?;
-    // Publishes how many routes are learned.
-    replay.pipeline.tick(replay.clock.now);
+    replay.pipeline.publish();
     replay.summary.write(&replay.metrics, elapsed().saturating_sub(began), err)?;
     match replay.bad_lines {
         0 => Ok(()),
@@ -157,6 +156,7 @@ impl Replay {
         self.pipeline.decide_all(self.clock.now, &mut |_| {});
         self.pipeline.trust_learned(self.clock.now);
         self.pipeline.tick(self.clock.now);
+        self.pipeline.publish();
         self.summary.forget(&self.metrics);
         Ok(())
     }

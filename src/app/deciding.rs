@@ -20,6 +20,9 @@ use crate::receive::Refused;
 /// How often traces are looked at that are due: a decision may be behind by this much.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Nanoseconds between two looks for what is to be forgotten.
+const HOUSEKEEPING: Nanos = 1_000_000_000;
+
 /// Between two looks whether there is room.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -114,7 +117,7 @@ impl Deciding {
                 is_behind.store(latest > BEHIND, Ordering::Relaxed);
             }
             let now = self.clock.now();
-            if thread == 0 && (after == After::Nothing || now.saturating_sub(ticked_at) > BEHIND) {
+            if thread == 0 && now.saturating_sub(ticked_at) >= HOUSEKEEPING {
                 ticked_at = now;
                 self.pipeline.tick(now);
             }
