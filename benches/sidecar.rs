@@ -2,7 +2,8 @@
 //!
 //! Each runs in a process of its own on one CPU; the generator and the destination share the other. Rounds are
 //! interleaved: first the one receives for some seconds, then the other, which is also given the time to decide and
-//! forward all of it. Both receive the same spans at the same rate.
+//! forward all of it. Both receive the same spans at the same rate. `BESIDE` names another build of `laggard`, which is
+//! measured in the same rounds, and `LOAD` picks loads by a part of their names, without the memory.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 #![allow(clippy::disallowed_methods, reason = "paces real requests by the clock")]
@@ -14,6 +15,7 @@ mod processes;
 #[path = "support/traffic.rs"]
 mod traffic;
 
+use std::env;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -31,6 +33,7 @@ use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status};
 use traffic::{Requests, SMALL, Shape, TYPICAL};
 
+const LAGGARD: &str = env!("CARGO_BIN_EXE_laggard");
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(3);
 const LARGEST_REQUEST: usize = 64 << 20;
@@ -52,7 +55,7 @@ const LOADS: [Load; 4] = [
 ];
 
 fn main() -> anyhow::Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["null-server", address] => null_server(address.parse()?),
         ["pinned", cpu, program, ..] => {
@@ -70,8 +73,12 @@ fn compare() -> anyhow::Result<()> {
         println!("only one CPU: the generator shares it, which spoils caches");
     }
     println!("CPU ns a span of the whole process, medians of {ROUNDS} interleaved rounds\n");
-    for load in &LOADS {
+    let only = env::var("LOAD").unwrap_or_default();
+    for load in LOADS.iter().filter(|load| load.name.contains(&only)) {
         runtime.block_on(cpu_a_span(load, measured))?;
+    }
+    if !only.is_empty() {
+        return Ok(());
     }
     println!("\nresident bytes a held span\n");
     for shape in [TYPICAL, SMALL] {
@@ -82,40 +89,46 @@ fn compare() -> anyhow::Result<()> {
 
 async fn cpu_a_span(load: &Load, cpu: usize) -> anyhow::Result<()> {
     let null = Target::null(Some(cpu)).await?;
-    let sidecar = Sidecar::start(cpu, "2s", "1s").await?;
+    let mut sidecars = vec![("laggard", Sidecar::start(LAGGARD, cpu, "2s", "1s").await?)];
+    if let Ok(beside) = env::var("BESIDE") {
+        sidecars.push(("beside", Sidecar::start(&beside, cpu, "2s", "1s").await?));
+    }
     let mut requests = match load.spans {
         512 => Requests::from_collector(load.shape, load.spans),
         _ => Requests::from_services(load.shape, load.spans),
     };
     let wire = requests.next_request().len() / load.spans;
-    let mut series = ["null server", "laggard"].map(Series::new);
+    let mut of_null = Series::new("null server");
+    let mut of_sidecars: Vec<_> = sidecars.iter().map(|(name, _)| Series::new(name)).collect();
     // The first round warms up.
     for round in 0..=ROUNDS {
-        let [of_null, of_laggard] = &mut series;
-        for (target, series, is_laggard) in [(&null, of_null, false), (&sidecar.target, of_laggard, true)] {
-            let before = target.process.cpu_time()?;
-            let spans = target.send(load, &mut requests, ROUND).await?;
-            if is_laggard {
-                sidecar.await_empty().await?;
-            }
+        let before = null.process.cpu_time()?;
+        let spans = null.send(load, &mut requests, ROUND).await?;
+        if round > 0 {
+            of_null.note(null.process.cpu_time()? - before, spans);
+        }
+        for (series, (_, sidecar)) in of_sidecars.iter_mut().zip(&sidecars) {
+            let before = sidecar.target.process.cpu_time()?;
+            let spans = sidecar.target.send(load, &mut requests, ROUND).await?;
+            sidecar.await_empty().await?;
             if round > 0 {
-                series.note(target.process.cpu_time()? - before, spans);
+                series.note(sidecar.target.process.cpu_time()? - before, spans);
             }
         }
     }
-    let [null, laggard] = &series;
-    let kept = sidecar.kept()?;
+    let kept = sidecars.first().map_or(Ok(0.0), |(_, sidecar)| sidecar.kept())?;
     println!("{}, {wire} B a span, {} spans/s, {kept:.1} % kept", load.name, load.spans_a_second);
-    for series in [null, laggard] {
+    for series in std::iter::once(&of_null).chain(&of_sidecars) {
         let (least, most) = series.range();
         println!(
-            "  {:<12} {:>7.0}   ({least:.0} to {most:.0})   {:.2} million spans a CPU second",
+            "  {:<12} {:>7.0}   ({least:.0} to {most:.0})   {:.2} million spans a CPU second   {:.2} of the null server",
             series.name(),
             series.median(),
-            1_000.0 / series.median()
+            1_000.0 / series.median(),
+            series.times(&of_null)
         );
     }
-    println!("  laggard / null server {:.2}\n", laggard.times(null));
+    println!();
     Ok(())
 }
 
@@ -124,7 +137,7 @@ async fn cpu_a_span(load: &Load, cpu: usize) -> anyhow::Result<()> {
 async fn memory_a_span(shape: Shape, cpu: usize) -> anyhow::Result<()> {
     let load = Load { name: "memory", shape, spans: 512, spans_a_second: 60_000, gzip: false };
     for (state, wait, seconds) in [("filling up", "120s", 5), ("steady", "5s", 15)] {
-        let sidecar = Sidecar::start(cpu, wait, wait).await?;
+        let sidecar = Sidecar::start(LAGGARD, cpu, wait, wait).await?;
         let mut requests = Requests::from_collector(shape, load.spans);
         let wire = requests.next_request().len() as f64 / load.spans as f64;
         // The connection's buffers and the tables of a request are no cost of a held span.
@@ -202,7 +215,7 @@ struct Sidecar {
 }
 
 impl Sidecar {
-    async fn start(cpu: usize, wait: &str, wait_after_root: &str) -> anyhow::Result<Self> {
+    async fn start(program: &str, cpu: usize, wait: &str, wait_after_root: &str) -> anyhow::Result<Self> {
         let destination_address = free_address()?;
         let this = this_program()?;
         let mut command = Command::new(&this);
@@ -220,7 +233,7 @@ impl Sidecar {
         );
         let config = processes::write(directory.path(), "config.yaml", &config)?;
         let mut command = Command::new(&this);
-        command.args(["pinned", &cpu.to_string(), env!("CARGO_BIN_EXE_laggard"), "run", "--config", &config]);
+        command.args(["pinned", &cpu.to_string(), program, "run", "--config", &config]);
         let process = Process::start(&mut command)?;
         let target = Target::new(process, grpc).await.context("laggard did not start")?;
         Ok(Self { target, admin, _destination: destination, _directory: directory })
@@ -246,7 +259,7 @@ impl Sidecar {
 }
 
 fn this_program() -> anyhow::Result<String> {
-    let path = std::env::current_exe()?;
+    let path = env::current_exe()?;
     path.into_os_string().into_string().ok().context("the program's path is no text")
 }
 
