@@ -7,7 +7,7 @@ use super::ledger::{Entry, Ledger, Side};
 use super::traffic::{Part, WHOLE};
 use super::{Category, failures, pairing};
 use crate::baseline::floors::{Floor, Floors, absent_floor};
-use extra::extra_time;
+pub(super) use extra::extra_time;
 
 /// One path of calls, slow beside normal. Times are nanoseconds.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +89,8 @@ struct Ancestry<'a> {
     origins: Vec<Option<(usize, u64)>>,
     /// Who failed first, where an entry failed.
     failed: Vec<Option<u64>>,
+    /// Who below each took longest more than is normal, where nobody there failed.
+    dawdlers: Vec<Option<u64>>,
     /// Nanoseconds that each took longer because less of what it did ran at once.
     lost: Vec<u64>,
 }
@@ -145,6 +147,7 @@ impl<'a> Ancestry<'a> {
             slow,
             linked,
             lost: lost(slow, &floors, &parents),
+            dawdlers: failures::dawdlers(slow, &floors, &parents),
             floors,
             failed: failures::origins(slow, linked, &parents),
             parents,
@@ -162,6 +165,10 @@ impl<'a> Ancestry<'a> {
 
     fn parent(&self, at: usize) -> usize {
         self.parents.get(at).copied().unwrap_or(at)
+    }
+
+    fn dawdler(&self, at: usize) -> Option<u64> {
+        self.dawdlers.get(at).copied().flatten()
     }
 
     fn origin(&self, at: usize) -> Option<(usize, u64)> {

@@ -1,8 +1,12 @@
 //! Who failed first: an error goes up from where it began through all who waited for it, and a call that was given up
 //! has nobody below it who could say whose it was.
 
+use std::cmp::Reverse;
+
+use super::causes::extra_time;
 use super::ledger::{Entry, Ledger, Side};
 use super::tree::hash_of;
+use crate::baseline::floors::Floor;
 
 /// For each entry of `slow`, the service that failed where the errors of the entry began; `None` where nothing did.
 /// `parents` are the entries around each; whoever answers in `linked` may be who did not answer here.
@@ -49,6 +53,35 @@ impl Below {
             _ => None,
         }
     }
+}
+
+/// For each entry, the service that took longest more than is normal among the paths below; `None` where one of these failed.
+/// Whoever was asked may only have waited for others, until nobody waited for it any more.
+pub(super) fn dawdlers(slow: &Ledger, floors: &[Option<&Floor>], parents: &[usize]) -> Vec<Option<u64>> {
+    let mut slowest = vec![Slowest::default(); slow.entries.len()];
+    // From the back, so that all below an entry is known when it is reached.
+    for (place, at) in slow.outward.iter().map(|at| *at as usize).enumerate().rev() {
+        let (Some(entry), Some(below)) = (slow.entries.get(at), slowest.get(at).copied()) else { continue };
+        let around = parents.get(at).copied().filter(|around| *around != at);
+        let Some(around) = around.and_then(|around| slowest.get_mut(around)) else { continue };
+        let floor = floors.get(at).copied().flatten();
+        let normal = floor.map_or(0, |floor| floor.alone.saturating_add(extra_time(entry, floor)));
+        let longer = entry.alone.saturating_sub(normal);
+        let owner = if entry.side == Side::Work { Some(entry.service) } else { entry.callee };
+        // Of equals the one that stands further up in the trace.
+        let own = (longer > 0).then_some((longer, Reverse(place), owner));
+        around.most = around.most.max(below.most).max(own);
+        around.has_failed |= below.has_failed || entry.errors > 0;
+    }
+    slowest.into_iter().map(|below| below.most.filter(|_| !below.has_failed)?.2).collect()
+}
+
+/// What is known about all paths below one.
+#[derive(Clone, Copy, Default)]
+struct Slowest {
+    /// Nanoseconds above normal, where in the trace, and whose.
+    most: Option<(u64, Reverse<usize>, Option<u64>)>,
+    has_failed: bool,
 }
 
 /// Who did not answer a call that was given up: who its peer is called after, or who answers such calls otherwise.

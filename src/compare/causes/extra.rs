@@ -88,31 +88,6 @@ impl Ancestry<'_> {
         Some(Share { service, category, time, weight: WHOLE })
     }
 
-    /// Of calls that failed while nobody who answered them did, who below them took longest more than is normal: whoever was
-    /// asked may only have waited for others, until nobody waited for it any more.
-    fn dawdler(&self, failed: usize) -> Option<u64> {
-        let mut is_below = vec![false; self.slow.entries.len()];
-        let mut most = (0, None);
-        for at in self.slow.outward.iter().map(|at| *at as usize) {
-            let below = at == failed || is_below.get(self.parent(at)).copied().unwrap_or(false);
-            let (Some(entry), Some(slot)) = (self.entry(at), is_below.get_mut(at)) else { continue };
-            *slot = below;
-            if !below || at == failed {
-                continue;
-            }
-            if entry.errors > 0 {
-                return None;
-            }
-            let normal =
-                self.floor(at).map_or(0, |floor| floor.alone.saturating_add(extra_time(entry, floor)));
-            let longer = entry.alone.saturating_sub(normal);
-            if longer > most.0 {
-                most = (longer, if entry.side == Side::Work { Some(entry.service) } else { entry.callee });
-            }
-        }
-        most.1
-    }
-
     /// Whether the calls that grew here were all made beside the one that there usually is, and took none of the path:
     /// it alone is on it.
     fn is_beside(&self, origin: usize) -> bool {
@@ -137,7 +112,7 @@ impl Ancestry<'_> {
 }
 
 /// Nanoseconds that the calls which references do not make would take, each as long as it normally does.
-pub(super) fn extra_time(entry: &Entry, floor: &Floor) -> u64 {
+pub(in crate::compare) fn extra_time(entry: &Entry, floor: &Floor) -> u64 {
     let calls = u64::from(entry.instances.saturating_sub(floor.instances));
     calls.saturating_mul(floor.alone_of_one)
 }
