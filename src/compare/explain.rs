@@ -102,7 +102,7 @@ pub(crate) fn inconclusive(evidence: &Evidence<'_>, why: Why<'_>) -> String {
         }
         Why::Plain(Reason::IncompleteTrace) => {
             let percent = evidence.completeness() * 100.0;
-            let missing = if has_untimed(evidence) {
+            let missing = if evidence.analysis.tree.untimed > 0 {
                 "spans that end before they start, or have no credible times, are left out where it matters"
             } else {
                 "spans are missing where it matters"
@@ -212,11 +212,6 @@ fn usual(evidence: &Evidence<'_>) -> String {
         if floors.count == 1 { "1 reference".to_owned() } else { format!("{} references", floors.count) };
     let (percent, least) = floors::margin();
     format!("with {references}, {percent}% more, or {}, may be chance", time(least))
-}
-
-/// Whether there are spans whose times nobody can believe; they are no part of any comparison.
-fn has_untimed(evidence: &Evidence<'_>) -> bool {
-    evidence.analysis.tree.trace.heads().any(|head| !head.has_credible_times())
 }
 
 /// What a trace that nothing is like lacks; `None` where all of its spans are in their places.
