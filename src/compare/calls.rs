@@ -190,7 +190,7 @@ fn asking(nodes: &Column<Node>) -> Column<bool> {
 #[cfg(test)]
 mod tests {
     use crate::compare::Category;
-    use crate::compare::testing::{TraceSpec, culprit_of, verdict_in_traffic, verdict_of};
+    use crate::compare::testing::{TraceSpec, both_verdicts, culprit_of};
 
     const MS: i64 = 1000;
 
@@ -213,7 +213,7 @@ mod tests {
             (sdk(2, 200, 0), "web", Category::OwnTime),
             (sdk(2, 2, 200), "store", Category::OwnTime),
         ] {
-            for verdict in [verdict_of(&fast, &slow), verdict_in_traffic(&fast, &[], &slow)] {
+            for verdict in both_verdicts(&fast, &slow) {
                 let culprit = culprit_of(&verdict);
                 assert_eq!((culprit.service.as_str(), culprit.category), (service, category));
             }

@@ -14,16 +14,30 @@ const LONGEST_ROUND_TRIP: usize = 64;
 impl<'a> Evidence<'a> {
     /// Why what looks like the top service's time may be another's, if it may.
     pub(super) fn hidden(&self, top: &Blamed) -> Option<Why<'a>> {
-        if self.rests_on_missing_answer(top) || self.may_be_work_astray(top) {
+        if self.rests_on_missing_answer(top) {
+            return Some(self.incomplete());
+        }
+        match top.category {
+            Category::OwnTime => self.hidden_own_time(top),
+            Category::NewPath | Category::ExtraCalls => {
+                self.rests_on_a_broken_reference().then_some(Why::BrokenReference)
+            }
+            Category::NetworkQueue | Category::Dependency => {
+                self.is_below_an_answer_nobody_awaited(top).then_some(Why::Unanswered)
+            }
+            _ => None,
+        }
+    }
+
+    /// The same of what looks like the service's own time.
+    fn hidden_own_time(&self, top: &Blamed) -> Option<Why<'a>> {
+        if self.may_be_work_astray(top) {
             return Some(self.incomplete());
         }
         if let Some(absent) = self.absent_below(top) {
             return Some(Why::Absent(absent));
         }
-        if self.rests_on_a_broken_reference(top) {
-            return Some(Why::BrokenReference);
-        }
-        if self.may_be_answers() || self.is_below_an_answer_nobody_awaited(top) {
+        if self.may_be_answers() {
             return Some(Why::Unanswered);
         }
         if self.may_be_replies(top) {
@@ -45,15 +59,12 @@ impl<'a> Evidence<'a> {
 
     /// Spans whose parents never came took so long that what looks like the service's own time may be theirs.
     fn may_be_work_astray(&self, top: &Blamed) -> bool {
-        top.category == Category::OwnTime && self.analysis.tree.astray >= self.score(top).div_ceil(2)
+        self.analysis.tree.astray >= self.score(top).div_ceil(2)
     }
 
     /// Who always works below the top service, without a client span in between, and here has no span: whether it was not
     /// asked, or its span is lost and the time was its, nothing says.
     fn absent_below(&self, top: &Blamed) -> Option<&'a str> {
-        if top.category != Category::OwnTime {
-            return None;
-        }
         let Self { findings, references, .. } = self;
         let own = findings.rows.iter().filter(|row| {
             row.rest.service == top.id && row.rest.category == Category::OwnTime && row.rest.time > 0
@@ -70,10 +81,9 @@ impl<'a> Evidence<'a> {
     }
 
     /// Calls that the reference does not show may be calls whose spans it lacks: it has broken ones, more than this trace.
-    fn rests_on_a_broken_reference(&self, top: &Blamed) -> bool {
-        let is_new = matches!(top.category, Category::NewPath | Category::ExtraCalls);
+    fn rests_on_a_broken_reference(&self) -> bool {
         let linked = &self.references.linked.ledger;
-        is_new && !self.references.floors.are_known() && linked.broken > self.analysis.tree.broken()
+        !self.references.floors.are_known() && linked.broken > self.analysis.tree.broken()
     }
 
     /// What looks like the top service's own time may be time that it waited for answers, which went on for as much
@@ -88,8 +98,7 @@ impl<'a> Evidence<'a> {
     /// A wait inside of an answer that outlived its call by as much, and did not fail: the clock that both were measured
     /// by was set in between, or the caller had long turned to something else.
     fn is_below_an_answer_nobody_awaited(&self, top: &Blamed) -> bool {
-        let is_wait = matches!(top.category, Category::NetworkQueue | Category::Dependency);
-        let row = self.findings.row_of(top).filter(|_| is_wait);
+        let row = self.findings.row_of(top);
         let entry = row.and_then(|row| self.analysis.ledger.entries.get(row.slow?));
         let Some(entry) = entry else { return false };
         let tree = &self.analysis.tree;
@@ -107,8 +116,7 @@ impl<'a> Evidence<'a> {
     /// What looks like the top service's own time may be time that it waited for a message which another service sent in
     /// return for one of its own, and which came by as much later than in the linked reference. No span says so.
     fn may_be_replies(&self, top: &Blamed) -> bool {
-        top.category == Category::OwnTime
-            && self.has_grown(self.least_hidden(top), |tree| longest_round_trip(tree, top.id))
+        self.has_grown(self.least_hidden(top), |tree| longest_round_trip(tree, top.id))
     }
 
     /// What looks like the service's own time may be time that it waited for others, which grew as much: by their clocks
@@ -116,9 +124,6 @@ impl<'a> Evidence<'a> {
     fn may_be_adrift(&self, top: &Blamed) -> bool {
         let Self { analysis, findings, .. } = self;
         let (tree, ledger) = (&analysis.tree, &analysis.ledger);
-        if top.category != Category::OwnTime {
-            return false;
-        }
         let adrift = tree
             .nodes
             .iter()
@@ -198,8 +203,8 @@ fn longest_round_trip(tree: &Tree<'_>, service: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use crate::compare::testing::{TraceSpec, named, verdict_in_traffic, verdict_of};
-    use crate::compare::{Reason, Verdict};
+    use crate::compare::Reason;
+    use crate::compare::testing::{TraceSpec, both_verdicts, named, verdict_of};
     use crate::otlp::span::Kind;
 
     const MS: i64 = 1000;
@@ -214,11 +219,6 @@ mod tests {
             .server((4, 3), ("price", "GET /price"), ((30 + cart) * MS, (50 + more) * MS))
     }
 
-    fn both(fast: &TraceSpec, slow: &TraceSpec) -> [Verdict; 2] {
-        let fast = [fast.clone()];
-        [verdict_of(&fast, slow), verdict_in_traffic(&fast, &[], slow)]
-    }
-
     #[test]
     fn nobody_is_named_for_the_time_of_work_that_has_no_span_here_and_always_had_one() {
         type Damage = fn(&mut TraceSpec, usize);
@@ -231,7 +231,7 @@ mod tests {
         for (damage, break_it) in damages {
             for (at, absent, mut slow) in [(1, "cart", served(300, 0)), (3, "price", served(0, 300))] {
                 break_it(&mut slow, at);
-                for verdict in both(&served(0, 0), &slow) {
+                for verdict in both_verdicts(&[served(0, 0)], &slow) {
                     let sentence = &verdict.explanation;
                     assert_eq!(
                         named(&verdict),
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn work_that_is_whole_or_that_another_does_instead_hides_nothing() {
-        for verdict in both(&served(0, 0), &served(300, 0)) {
+        for verdict in both_verdicts(&[served(0, 0)], &served(300, 0)) {
             assert_eq!(named(&verdict), Ok("cart"), "{}", verdict.explanation);
         }
         let mut slow = served(300, 0);
@@ -293,11 +293,11 @@ mod tests {
 
     #[test]
     fn nobody_is_named_where_a_message_may_have_been_waited_for_until_a_message_answered_it() {
-        for verdict in both(&ordered(0, 0), &ordered(300, 0)) {
+        for verdict in both_verdicts(&[ordered(0, 0)], &ordered(300, 0)) {
             assert_eq!(named(&verdict), Err(Reason::IncompleteTrace), "{}", verdict.explanation);
             assert!(verdict.explanation.contains("was answered by a message"), "{}", verdict.explanation);
         }
-        for verdict in both(&ordered(0, 0), &ordered(0, 300)) {
+        for verdict in both_verdicts(&[ordered(0, 0)], &ordered(0, 300)) {
             assert_eq!(named(&verdict), Ok("web"), "the reply came as soon as ever: {}", verdict.explanation);
         }
     }
@@ -316,10 +316,10 @@ mod tests {
 
     #[test]
     fn nobody_is_named_where_a_clock_was_set_while_the_request_ran() {
-        for verdict in both(&stepped(0, 0), &stepped(300, 5000)) {
+        for verdict in both_verdicts(&[stepped(0, 0)], &stepped(300, 5000)) {
             assert!(named(&verdict).is_err(), "{}", verdict.explanation);
         }
-        for verdict in both(&stepped(0, 0), &stepped(300, 0)) {
+        for verdict in both_verdicts(&[stepped(0, 0)], &stepped(300, 0)) {
             assert_eq!(named(&verdict), Ok("cart"), "{}", verdict.explanation);
         }
     }

@@ -160,7 +160,7 @@ fn ran_at_once(beside: &Node, leading: &Node, score: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::compare::testing::{TraceSpec, culprit_of, named, verdict_in_traffic, verdict_of};
+    use crate::compare::testing::{TraceSpec, both_verdicts, culprit_of, named, verdict_of};
     use crate::compare::{Outcome, Reason};
 
     const MS: i64 = 1000;
@@ -181,7 +181,7 @@ mod tests {
 
     fn check(slow: [i64; 3], expected: Option<&str>) {
         let fast = &[fan([50, 52, 54])];
-        for verdict in [verdict_of(fast, &fan(slow)), verdict_in_traffic(fast, &[], &fan(slow))] {
+        for verdict in both_verdicts(fast, &fan(slow)) {
             match expected {
                 Some(service) => assert_eq!(culprit_of(&verdict).service, service, "{slow:?}"),
                 None => {
@@ -222,9 +222,7 @@ mod tests {
     #[test]
     fn services_that_ran_at_once_and_of_which_the_other_was_on_the_path_before_are_a_tie() {
         let fast = &[fan([100, 90, 10])];
-        for verdict in
-            [verdict_of(fast, &fan([190, 200, 10])), verdict_in_traffic(fast, &[], &fan([190, 200, 10]))]
-        {
+        for verdict in both_verdicts(fast, &fan([190, 200, 10])) {
             assert_eq!(named(&verdict), Err(Reason::Tie), "{}", verdict.explanation);
         }
     }
@@ -244,7 +242,7 @@ mod tests {
         for took in [[50, 52, 54], [50, 50, 66]] {
             let fast = &[paused(0, took, 0)];
             let slow = paused(100, took, 0);
-            for verdict in [verdict_of(fast, &slow), verdict_in_traffic(fast, &[], &slow)] {
+            for verdict in both_verdicts(fast, &slow) {
                 assert_eq!(named(&verdict), Err(Reason::Tie), "{}", verdict.explanation);
             }
         }
@@ -254,7 +252,7 @@ mod tests {
     fn a_database_beside_a_service_that_grew_alike_is_a_rival() {
         let fast = &[paused(0, [50, 5, 5], 30)];
         let slow = paused(0, [250, 5, 5], 235);
-        for verdict in [verdict_of(fast, &slow), verdict_in_traffic(fast, &[], &slow)] {
+        for verdict in both_verdicts(fast, &slow) {
             assert_eq!(named(&verdict), Err(Reason::Tie), "{}", verdict.explanation);
         }
     }

@@ -239,7 +239,7 @@ impl StillOpen {
 
 #[cfg(test)]
 mod tests {
-    use crate::compare::testing::{TraceSpec, culprit_of, named, verdict_in_traffic, verdict_of};
+    use crate::compare::testing::{TraceSpec, both_verdicts, culprit_of, named, verdict_of};
     use crate::compare::{Category, Reason};
 
     const MS: i64 = 1000;
@@ -289,7 +289,7 @@ mod tests {
         for ahead in [-HOUR, -3_000, -300, -20, -5, -1, 0, 5, 15] {
             for usual in [0, ahead] {
                 let (fast, slow) = ([without_client(80, usual)], without_client(400, ahead));
-                for verdict in [verdict_of(&fast, &slow), verdict_in_traffic(&fast, &[], &slow)] {
+                for verdict in both_verdicts(&fast, &slow) {
                     assert_eq!(named(&verdict), Ok("cart"), "{usual} {ahead}: {}", verdict.explanation);
                 }
             }
@@ -302,7 +302,7 @@ mod tests {
             for usual in [0, ahead] {
                 for slow in [120, 400] {
                     let (fast, slow) = ([without_client(80, usual)], without_client(slow, ahead));
-                    for verdict in [verdict_of(&fast, &slow), verdict_in_traffic(&fast, &[], &slow)] {
+                    for verdict in both_verdicts(&fast, &slow) {
                         let sentence = &verdict.explanation;
                         assert_eq!(named(&verdict), Err(Reason::ClockSkew), "{usual} {ahead}: {sentence}");
                         assert!(sentence.contains("clocks") && !sentence.contains(" 0.000 ms"), "{sentence}");
@@ -356,7 +356,7 @@ mod tests {
         for (number, change) in breaks.into_iter().enumerate() {
             for ahead in [0, -HOUR] {
                 let slow = called(500, ahead, change);
-                for verdict in [verdict_of(&fast, &slow), verdict_in_traffic(&fast, &[], &slow)] {
+                for verdict in both_verdicts(&fast, &slow) {
                     let culprit = culprit_of(&verdict);
                     let found = (culprit.service.as_str(), culprit.category);
                     assert_eq!(

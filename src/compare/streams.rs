@@ -58,7 +58,7 @@ pub(super) fn set_aside(rows: &mut [Row], analysis: &Analysis<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use crate::compare::testing::{TraceSpec, culprit_of, verdict_in_traffic, verdict_of};
+    use crate::compare::testing::{TraceSpec, both_verdicts, culprit_of};
     use crate::compare::{Category, Outcome, Reason, Verdict};
     use crate::otlp::span::Kind;
 
@@ -94,7 +94,7 @@ mod tests {
 
     fn check(fast: &TraceSpec, slow: &TraceSpec, expected: Option<(&str, Category)>) {
         let fast = std::slice::from_ref(fast);
-        for verdict in [verdict_of(fast, slow), verdict_in_traffic(fast, &[], slow)] {
+        for verdict in both_verdicts(fast, slow) {
             match expected {
                 Some(expected) => {
                     let culprit = culprit_of(&verdict);

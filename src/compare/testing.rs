@@ -233,6 +233,11 @@ pub(crate) fn verdict_in_traffic(fast: &[TraceSpec], lately: &[TraceSpec], slow:
     comparer.compare(now, RouteId::OTHER, &slow, entry_of(&slow), SECOND)
 }
 
+/// The verdicts of both: of two traces alone, and of `run`.
+pub(crate) fn both_verdicts(fast: &[TraceSpec], slow: &TraceSpec) -> [Verdict; 2] {
+    [verdict_of(fast, slow), verdict_in_traffic(fast, &[], slow)]
+}
+
 /// Who is named, or why nobody is.
 pub(crate) fn named(verdict: &Verdict) -> Result<&str, Reason> {
     match &verdict.outcome {

@@ -142,7 +142,7 @@ pub(super) fn give_fans_to_their_caller(rows: &mut [Row], slow: &Ledger) {
 #[cfg(test)]
 mod tests {
     use crate::compare::Category;
-    use crate::compare::testing::{TraceSpec, culprit_of, verdict_in_traffic, verdict_of};
+    use crate::compare::testing::{TraceSpec, both_verdicts, culprit_of, verdict_of};
 
     const MS: i64 = 1000;
 
@@ -170,7 +170,7 @@ mod tests {
     fn who_waits_on_all_of_its_callees_is_to_blame_even_where_it_waits_longer_on_one() {
         let fast = [waiting([0, 0])];
         for on in [[100, 100], [120, 80], [70, 130]] {
-            for verdict in [verdict_of(&fast, &waiting(on)), verdict_in_traffic(&fast, &[], &waiting(on))] {
+            for verdict in both_verdicts(&fast, &waiting(on)) {
                 let culprit = culprit_of(&verdict);
                 let found = (culprit.service.as_str(), culprit.category);
                 assert_eq!(found, ("cart", Category::Saturation), "{on:?}");
