@@ -17,7 +17,7 @@ use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(crate) use route::SavedRoute;
-use route::{RouteKey, Routes, SlowRule};
+use route::{Found, RouteKey, Routes, SlowRule};
 
 pub use route::{Basis, RouteId, RouteReport};
 pub use shapes::ShapeReport;
@@ -50,13 +50,13 @@ pub struct Candidate<'a> {
     pub service: &'a [u8],
     /// The entry span.
     pub span: SpanView<'a>,
-    /// Nanoseconds: of the entry span, or from first start to last end where there is no root.
+    /// Nanoseconds: of the entry span, or from first start to last end where there is no root with credible times.
     pub duration: Nanos,
     /// Whether the entry span, or a SERVER or CONSUMER span, has status ERROR.
     pub has_error: bool,
-    /// Whether its root has arrived.
+    /// Whether its root has arrived, with credible times.
     pub has_root: bool,
-    /// Whether spans around it are missing: such a trace teaches nothing.
+    /// Whether spans around it, or its own times, are missing: such a trace teaches nothing.
     pub is_fragment: bool,
 }
 
@@ -99,7 +99,7 @@ pub struct Judged {
     pub route: RouteId,
     /// Nanoseconds that it took: what was held against the threshold.
     pub duration: Nanos,
-    /// Whether its root has arrived.
+    /// Whether its root has arrived, with credible times.
     pub has_root: bool,
     /// Nanoseconds; `None` while the route is learning.
     pub threshold: Option<Nanos>,
@@ -135,9 +135,11 @@ impl Decider {
         self
     }
 
-    /// Does what is due to be done now and then: forgets idle routes.
-    pub fn tick(&self, now: Nanos) {
-        self.routes().forget_idle(now);
+    /// Does what is due to be done now and then: forgets idle routes. Returns whether there is no place for one more.
+    pub fn tick(&self, now: Nanos) -> bool {
+        let mut routes = self.routes();
+        routes.forget_idle(now);
+        routes.is_full()
     }
 
     /// What is known of each route.
@@ -159,19 +161,19 @@ impl Decider {
 
     fn judge_as(&self, key: &RouteKey, now: Nanos, candidate: &Candidate<'_>, shape: Shape) -> Judgement {
         let mut routes = self.routes();
-        let (route, found) = routes.find(now, key);
+        let Found { id: route, fixed, route: found } = routes.find(now, key);
         let (shape, is_sampled) = match shape {
             Shape::Known { shape, is_sampled } => (Some(shape), is_sampled),
             Shape::Unknown => {
                 let is_sampled = found.is_sampled(now, candidate.id);
-                if is_sampled || (!found.has_fixed_rule() && found.depends_on_shape(now, candidate.duration))
-                {
+                if is_sampled || (fixed.is_none() && found.depends_on_shape(now, candidate.duration)) {
                     return Judgement::Look { is_sampled };
                 }
                 (None, false)
             }
         };
-        let (rule, basis) = found.rule(now, shape);
+        let (rule, basis) = found.rule(fixed, now, shape);
+        let teaches = found.is_taught_by(fixed);
         found.count();
         // Asked only where it matters. Who sets a threshold for a stream's route means it.
         let is_stream = basis != Basis::Fixed
@@ -184,7 +186,7 @@ impl Decider {
             SlowRule::Learning => !candidate.has_root && candidate.duration > SLOW_FRAGMENT,
         };
         let is_error = candidate.span.head.is_error;
-        if !candidate.is_fragment && !is_error && !is_stream {
+        if teaches && !candidate.is_fragment && !is_error && !is_stream {
             // Others were looked at because of how long they took, and would teach a shape just that.
             routes.learn(now, route, candidate.duration, shape.filter(|_| is_sampled));
         }

@@ -11,6 +11,7 @@ mod settle;
 mod stamp;
 mod tables;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use forwarded::Forwarded;
@@ -52,6 +53,8 @@ pub struct Pipeline {
     time_to_live: Nanos,
     room: Room,
     publishing: Mutex<()>,
+    /// Whether the log says that there is no place for more routes.
+    lacks_routes: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -136,6 +139,7 @@ impl Pipeline {
             time_to_live: Nanos::try_from(config.baseline.time_to_live.as_nanos()).unwrap_or(Nanos::MAX),
             room: Room::new(limits.held),
             publishing: Mutex::new(()),
+            lacks_routes: AtomicBool::new(false),
             metrics,
         }
     }
@@ -240,7 +244,16 @@ impl Pipeline {
     /// Does what has to be done now and then: forgets what is old.
     pub fn tick(&self, now: Nanos) {
         self.comparer.tick(now);
-        self.decider.tick(now);
+        let is_full = self.decider.tick(now);
+        let was_full = self.lacks_routes.swap(is_full, Ordering::Relaxed);
+        if is_full && !was_full {
+            let (learned, learning) = self.decider.routes_by_state();
+            tracing::warn!(
+                routes = learned + learning,
+                "there is no place for more routes: traces of further ones are judged together, as `_other`, and compared \
+                 with nothing; do their names hold ids, or is memory_limit too small for so many?"
+            );
+        }
     }
 
     /// Publishes what is held and used.

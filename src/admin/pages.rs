@@ -23,6 +23,7 @@ pub(super) fn routes(pipeline: &Pipeline) -> Value {
 fn route(RouteNow { report, references }: &RouteNow) -> Value {
     json!({
         "route": report.name,
+        "kind": report.kind,
         "state": if report.basis == Basis::Learning { "learning" } else { "learned" },
         "threshold_ms": report.threshold.map(milliseconds),
         "threshold_from": basis(report.basis),

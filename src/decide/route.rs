@@ -1,9 +1,10 @@
 //! The routes seen so far: which rule each is judged by, and what it has learned.
 //!
 //! Bounded: at most `MAX_ROUTES` routes of a few shapes each, fewer where memory is short. Requests of further routes
-//! share [`RouteId::OTHER`], which is judged like a route of its own and never serves as a baseline. Once half of the
-//! places are taken, routes without traces for `baseline.time_to_live` are forgotten, so that a flood of unique names
-//! does not hold them for ever.
+//! share [`RouteId::OTHER`], which is judged like a route of its own and never serves as a baseline; exceptions in
+//! `slow.routes` hold for them all the same. Once half of the places are taken, routes without traces for
+//! `baseline.time_to_live` are forgotten, and once all are, those that have not learned a threshold and were not seen
+//! for some minutes, so that a flood of unique names does not hold them for ever.
 
 mod key;
 mod saved;
@@ -15,6 +16,7 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 pub(super) use key::RouteKey;
+use key::SEPARATOR;
 pub(crate) use saved::SavedRoute;
 use space::{RESERVED, Space};
 
@@ -29,6 +31,9 @@ const MAX_ROUTES: usize = 2_000;
 const LEARN_PER_SECOND: u64 = 50;
 
 const SECOND: Nanos = 1_000_000_000;
+
+/// Nanoseconds after which a route that has learned nothing gives its place away, where none is left.
+const PASSING: Nanos = 600 * SECOND;
 
 /// Idle routes are looked for this often.
 const SWEEP_EVERY: Nanos = 60 * SECOND;
@@ -88,6 +93,8 @@ pub struct RouteReport {
     pub id: RouteId,
     /// `SERVICE ROUTE`.
     pub name: String,
+    /// The entry span's kind; empty where all routes beyond the limit are meant.
+    pub kind: String,
     /// What traces are held against, where their shape says nothing else.
     pub basis: Basis,
     /// Nanoseconds.
@@ -113,10 +120,19 @@ pub(super) struct Routes {
     space: Space,
 }
 
+/// A route as a trace finds it.
+pub(super) struct Found<'a> {
+    pub(super) id: RouteId,
+    /// What the configuration says of the trace's own route, which may be one of many in `route`.
+    pub(super) fixed: Option<SlowRule>,
+    pub(super) route: &'a mut Route,
+}
+
 #[derive(Debug)]
 pub(super) struct Route {
     /// `SERVICE ROUTE`.
     name: String,
+    kind: String,
     fixed: Option<SlowRule>,
     learning: Learning,
     durations: Durations,
@@ -138,7 +154,7 @@ impl Routes {
             overrides: slow.routes.clone(),
             by_key: HashMap::default(),
             routes: HashMap::default(),
-            other: rules.route("_other", "", "_other"),
+            other: rules.route("_other", "", rules.global()),
             last_id: 0,
             latest: 0,
             swept_at: 0,
@@ -152,15 +168,20 @@ impl Routes {
     }
 
     /// The route with this key; a new one is made while there is room.
-    pub(super) fn find(&mut self, now: Nanos, key: &RouteKey) -> (RouteId, &mut Route) {
+    pub(super) fn find(&mut self, now: Nanos, key: &RouteKey) -> Found<'_> {
         self.latest = self.latest.max(now);
         let id = match self.by_key.get(key.as_str()) {
             Some(id) => *id,
             None => self.make(now, key),
         };
+        let of_other = (id == RouteId::OTHER).then(|| self.rules().fixed(key.service(), key.route()));
         let route = self.routes.get_mut(&id).unwrap_or(&mut self.other);
         route.last_seen = route.last_seen.max(now);
-        (id, route)
+        Found { id, fixed: of_other.unwrap_or(route.fixed), route }
+    }
+
+    fn rules(&self) -> Rules<'_> {
+        Rules { learning: &self.learning, threshold: self.threshold, overrides: &self.overrides }
     }
 
     /// Teaches a route with a trace that was decided; `shape` where it is in the fair sample.
@@ -187,8 +208,9 @@ impl Routes {
         if !self.takes_one_more() {
             return None;
         }
-        let rules = Rules { learning: &self.learning, threshold: self.threshold, overrides: &self.overrides };
-        let mut made = rules.route(&format!("{service} {route}"), service, route);
+        let kind = key.split(SEPARATOR).nth(1).unwrap_or_default();
+        let rules = self.rules();
+        let mut made = rules.route(&format!("{service} {route}"), kind, rules.fixed(service, route));
         made.allocated += key.len() as u64;
         self.space.note_new(made.allocated);
         self.last_id = self.last_id.max(id.0);
@@ -198,14 +220,18 @@ impl Routes {
 
     /// Forgets idle routes, if there are many and it was not done just now.
     pub(super) fn forget_idle(&mut self, now: Nanos) {
-        if self.routes.len() < self.space.places().div_ceil(2)
-            || now.saturating_sub(self.swept_at) < SWEEP_EVERY
-        {
+        let is_full = self.is_full();
+        let has_many = is_full || self.routes.len() >= self.space.places().div_ceil(2);
+        if !has_many || now.saturating_sub(self.swept_at) < SWEEP_EVERY {
             return;
         }
         self.swept_at = now;
         let forget_after = self.learning.forget_after;
-        self.routes.retain(|_, route| now.saturating_sub(route.last_seen) < forget_after);
+        let passing_after = if is_full { PASSING.min(forget_after) } else { forget_after };
+        self.routes.retain(|_, route| {
+            let has_learned = route.durations.threshold().is_some();
+            now.saturating_sub(route.last_seen) < if has_learned { forget_after } else { passing_after }
+        });
         let routes = &self.routes;
         self.by_key.retain(|_, id| routes.contains_key(id));
         self.routes.shrink_to(self.routes.len() * 2);
@@ -214,8 +240,11 @@ impl Routes {
     }
 
     pub(super) fn by_state(&self) -> (usize, usize) {
-        let learning =
-            self.routes.values().filter(|route| route.rule(0, None).0 == SlowRule::Learning).count();
+        let learning = self
+            .routes
+            .values()
+            .filter(|route| route.rule(route.fixed, 0, None).0 == SlowRule::Learning)
+            .count();
         (self.routes.len() - learning, learning)
     }
 
@@ -233,7 +262,7 @@ impl Routes {
     pub(super) fn reports(&self) -> Vec<RouteReport> {
         let mut reports: Vec<RouteReport> =
             self.routes.iter().map(|(id, route)| route.report(*id, self.latest)).collect();
-        reports.sort_by(|one, other| (&one.name, one.id).cmp(&(&other.name, other.id)));
+        reports.sort_by(|one, other| (&one.name, &one.kind).cmp(&(&other.name, &other.kind)));
         if self.other.traces > 0 {
             reports.push(self.other.report(RouteId::OTHER, self.latest));
         }
@@ -254,22 +283,31 @@ struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    fn route(&self, name: &str, service: &str, route: &str) -> Route {
+    /// What the configuration says of a route, if it does.
+    fn fixed(&self, service: &str, route: &str) -> Option<SlowRule> {
         let exception = self.overrides.iter().find(|rule| {
             (rule.service.is_empty() || glob(&rule.service, service))
                 && (rule.route.is_empty() || glob(&rule.route, route))
         });
-        let global = match self.threshold {
-            Threshold::Fixed(threshold) => Some(threshold),
-            Threshold::Learned => None,
-        };
-        let fixed = match exception {
+        match exception {
             Some(rule) if rule.ignore => Some(SlowRule::Never),
             Some(config::RouteOverride { threshold: Some(threshold), .. }) => Some(above(*threshold)),
-            _ => global.map(above),
-        };
+            _ => self.global(),
+        }
+    }
+
+    /// What it says of all routes.
+    fn global(&self) -> Option<SlowRule> {
+        match self.threshold {
+            Threshold::Fixed(threshold) => Some(above(threshold)),
+            Threshold::Learned => None,
+        }
+    }
+
+    fn route(&self, name: &str, kind: &str, fixed: Option<SlowRule>) -> Route {
         Route {
             name: name.to_owned(),
+            kind: kind.to_owned(),
             fixed,
             learning: *self.learning,
             durations: Durations::default(),
@@ -277,7 +315,7 @@ impl Rules<'_> {
             shapes: Shapes::default(),
             last_seen: 0,
             traces: 0,
-            allocated: name.len() as u64,
+            allocated: (name.len() + kind.len()) as u64,
         }
     }
 }
@@ -287,9 +325,9 @@ fn above(threshold: Duration) -> SlowRule {
 }
 
 impl Route {
-    /// What a trace is held against, and why; `shape` where it is known.
-    pub(super) fn rule(&self, now: Nanos, shape: Option<u64>) -> (SlowRule, Basis) {
-        match self.fixed {
+    /// What a trace is held against, and why: what `fixed` says, or what was learned; `shape` where it is known.
+    pub(super) fn rule(&self, fixed: Option<SlowRule>, now: Nanos, shape: Option<u64>) -> (SlowRule, Basis) {
+        match fixed {
             Some(SlowRule::Never) => return (SlowRule::Never, Basis::Ignored),
             Some(fixed) => return (fixed, Basis::Fixed),
             None => {}
@@ -305,8 +343,9 @@ impl Route {
         }
     }
 
-    pub(super) fn has_fixed_rule(&self) -> bool {
-        self.fixed.is_some()
+    /// Whether a trace that is held against `fixed` says what is normal here.
+    pub(super) fn is_taught_by(&self, fixed: Option<SlowRule>) -> bool {
+        fixed == self.fixed
     }
 
     /// Whether a duration would be slow in one shape of this route and not in another.
@@ -339,7 +378,7 @@ impl Route {
     }
 
     fn report(&self, id: RouteId, now: Nanos) -> RouteReport {
-        let (rule, basis) = self.rule(now, None);
+        let (rule, basis) = self.rule(self.fixed, now, None);
         let threshold = match rule {
             SlowRule::Above(threshold) => Some(threshold),
             SlowRule::Never | SlowRule::Learning => None,
@@ -347,6 +386,7 @@ impl Route {
         RouteReport {
             id,
             name: self.name.clone(),
+            kind: self.kind.clone(),
             basis,
             threshold,
             traces: self.traces,

@@ -262,19 +262,6 @@ fn learning_looks_at_a_bounded_share_of_the_traffic() {
     assert!(looked.iter().all(|looked| (20..=50).contains(looked)), "{looked:?}");
 }
 
-// R17, D12.
-#[test]
-fn routes_beyond_the_limit_share_one() {
-    let mut case = Case::new(&fixed(300));
-    let letters =
-        |n: u32| -> String { n.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect() };
-    for n in 0..2_000 {
-        assert_ne!(case.judge(0, &letters(n), MILLI, 1).route, RouteId::OTHER);
-    }
-    assert_eq!(case.judge(0, "one more", MILLI, 1).route, RouteId::OTHER);
-    assert_ne!(case.judge(0, "a", MILLI, 1).route, RouteId::OTHER, "known routes stay");
-}
-
 #[test]
 fn a_glob_covers_the_whole_text() {
     for (pattern, text, matches) in [
@@ -292,6 +279,7 @@ fn a_glob_covers_the_whole_text() {
     }
 }
 
+mod places;
 mod season;
 pub(super) use season::nanos;
 
@@ -336,47 +324,6 @@ fn a_shape_is_learned_from_the_fair_sample_alone() {
     let shape = route.shapes.iter().find(|shape| shape.shape == 1).expect("known");
     assert!(shape.is_judged_by_own && shape.threshold < Some(50 * MILLI), "{shape:?}");
     assert_eq!(route.traces, 200_000);
-}
-
-// D12.
-#[test]
-fn routes_nobody_asks_for_any_more_give_their_places_back() {
-    let mut case = Case::new(&fixed(300));
-    case.decider = case.decider.forgetting_after(Duration::from_hours(1));
-    let name =
-        |n: u32| -> String { n.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect() };
-    for n in 0..2_500 {
-        case.judge(0, &name(n), MILLI, 1);
-    }
-    let full = case.decider.used_bytes();
-    case.judge(3_500 * SECOND, "a", MILLI, 1);
-    assert_eq!(case.judge(3_540 * SECOND, "new", MILLI, 1).route, RouteId::OTHER, "too early");
-    let route = case.judge(3_600 * SECOND, "new", MILLI, 1).route;
-    assert_ne!(route, RouteId::OTHER);
-    assert_eq!(case.decider.routes_by_state(), (2, 0), "the one in use has stayed");
-    assert!(case.decider.used_bytes() < full / 50, "{} of {full}", case.decider.used_bytes());
-}
-
-#[test]
-fn routes_and_what_they_learn_fit_their_memory() {
-    const LIMIT: u64 = 400 << 10;
-    let mut case = Case::new(&config::Slow::default());
-    case.decider = case.decider.within(LIMIT);
-    let letter = |n: u64| char::from(b"abcdefghij"[usize::try_from(n % 10).expect("a digit")]);
-    for n in 0..60_000_u64 {
-        let name = String::from_iter([letter(n), letter(n / 10)]);
-        // Steps of the histograms from microseconds to hours, in eight shapes of each route.
-        let duration = 1_000_u64 << (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 59);
-        case.judge(n * SECOND / 4, &name, duration + n % 1_000, n / 100 % 8);
-        assert!(case.decider.used_bytes() <= LIMIT, "{} after {n} traces", case.decider.used_bytes());
-    }
-    assert!(case.decider.used_bytes() > LIMIT / 2, "{}", case.decider.used_bytes());
-    let routes = case.decider.reports();
-    assert!((30..100).contains(&routes.len()) && routes.last().is_some_and(|last| last.id == RouteId::OTHER));
-    assert!(
-        routes.iter().all(|route| route.threshold.is_some()),
-        "each has learned, with memory left or not"
-    );
 }
 
 #[test]

@@ -64,10 +64,13 @@ impl Pipeline {
     fn count(&self, now: Nanos, lot: &DueTraces, settled: &[Settled], not_sampled: u64) {
         self.metrics.dropped_spans.add(DropReason::NotSampled, not_sampled);
         let (mut triggers, mut decided) = (Tally::default(), Tally::default());
+        let mut of_other_routes = 0;
         for (due, settled) in lot.traces.iter().zip(settled) {
             triggers.add(due.trigger, 1);
             decided.add(settled.decided, 1);
+            of_other_routes += u64::from(settled.judged.is_some_and(|judged| judged.route == RouteId::OTHER));
         }
+        self.metrics.other_route_traces.increment(of_other_routes);
         self.metrics.decisions.add_all(&triggers);
         self.metrics.traces.add_all(&decided);
         let lateness = lot.traces.iter().map(|due| now.saturating_sub(due.due_at));

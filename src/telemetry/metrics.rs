@@ -65,6 +65,8 @@ pub struct Metrics {
     pub root_causes: RootCauses,
     /// `laggard_routes`
     pub routes: Gauges<RouteState>,
+    /// `laggard_other_route_traces_total`
+    pub other_route_traces: Counter,
     /// `laggard_references`
     pub references: Gauge,
     /// `laggard_budget_bytes`
@@ -153,6 +155,10 @@ impl Default for Metrics {
             ),
             root_causes: RootCauses::default(),
             routes: register.gauges("laggard_routes", "Routes by whether their threshold is known"),
+            other_route_traces: register.counter(
+                "laggard_other_route_traces_total",
+                "Traces of routes that there was no place for, judged together as _other",
+            ),
             references: register.gauge("laggard_references", "Reference ledgers held"),
             budget_bytes: register
                 .gauges("laggard_budget_bytes", "What each part may use of the memory limit"),
@@ -397,7 +403,7 @@ mod tests {
     use super::*;
 
     /// Those of the process are read elsewhere.
-    const ALL: [&str; 35] = [
+    const ALL: [&str; 36] = [
         "laggard_receiver_accepted_spans_total",
         "laggard_receiver_refused_spans_total",
         "laggard_receiver_refused_requests_total",
@@ -421,6 +427,7 @@ mod tests {
         "laggard_root_cause_delay_seconds_total",
         "laggard_erased_thresholds_total",
         "laggard_routes",
+        "laggard_other_route_traces_total",
         "laggard_references",
         "laggard_budget_bytes",
         "laggard_used_bytes",

@@ -9,6 +9,9 @@ use super::super::identity::{kind_name, put_route};
 /// The longest service name that a route is told apart by, in bytes.
 const LONGEST_SERVICE: usize = 256;
 
+/// Stands between the parts, and in none of them.
+pub(super) const SEPARATOR: char = '\u{1f}';
+
 /// Entry service, kind and route of a candidate. Reused, so that finding a known route allocates nothing; and made before
 /// the routes are locked, since reading the attributes of a span takes longer than all that follows.
 #[derive(Debug, Default)]
@@ -25,9 +28,8 @@ impl RouteKey {
         let service = candidate.service.get(..LONGEST_SERVICE).unwrap_or(candidate.service);
         self.text.push_str(&String::from_utf8_lossy(service));
         self.service = self.text.len();
-        // A unit separator, which no name holds, keeps the parts apart.
         let kind = kind_name(candidate.span.head.kind);
-        let written = write!(self.text, "\u{1f}{kind}\u{1f}");
+        let written = write!(self.text, "{SEPARATOR}{kind}{SEPARATOR}");
         debug_assert!(written.is_ok(), "writing to a string does not fail");
         self.route = self.text.len();
         put_route(&candidate.span, &mut self.text);

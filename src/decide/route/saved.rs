@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::shapes::Shapes;
 use super::super::threshold::Durations;
-use super::{RouteId, Routes};
+use super::{RouteId, Routes, SEPARATOR};
 use crate::otlp::Nanos;
 
 /// No key is longer, in bytes: a service's name, a kind and a route, each of them bounded.
@@ -70,7 +70,7 @@ impl Routes {
             &mut self.other
         } else {
             let is_taken = self.routes.contains_key(&id) || self.by_key.contains_key(&key);
-            let mut parts = key.splitn(3, '\u{1f}');
+            let mut parts = key.splitn(3, SEPARATOR);
             let (Some(service), Some(_), Some(route)) = (parts.next(), parts.next(), parts.next()) else {
                 return false;
             };

@@ -53,6 +53,11 @@ impl Routes {
         self.recount();
     }
 
+    /// Whether further routes are judged together.
+    pub(in crate::decide) fn is_full(&self) -> bool {
+        !self.takes_one_more()
+    }
+
     /// Whether one more route may be told apart.
     pub(super) fn takes_one_more(&self) -> bool {
         let doubled = |size: usize, is_full: bool| if is_full { size as u64 } else { 0 };

@@ -110,7 +110,7 @@ fn what_is_known_learns_on_within_the_budgets() {
 fn what_was_kept_with_more_memory_is_taken_back_as_far_as_it_fits() {
     let mut large = case(256 << 20);
     for trace in 0..3_000 {
-        let name = letters(trace % 1_000);
+        let name = letters(trace % 500);
         send(&mut large, trace, u64::from(trace) * SECOND, [&name, &name], any_duration(trace));
     }
     let mut file = Vec::new();
