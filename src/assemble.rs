@@ -107,8 +107,8 @@ pub struct Due {
     pub spans: u32,
     /// Whether its root, or a SERVER or CONSUMER span, has status ERROR.
     pub has_error: bool,
-    /// Nanoseconds that its root lasted; `None` where there is no root, or one of kind CLIENT: then the entry span
-    /// has to be looked for in the whole trace.
+    /// Nanoseconds that its root lasted; `None` where there is no root, one without credible times, or one of kind
+    /// CLIENT: then the whole trace has to be looked at.
     pub root: Option<Nanos>,
     root_span: Stretch,
     service: Stretch,

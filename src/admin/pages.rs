@@ -131,7 +131,7 @@ fn why(decision: &RecentDecision) -> String {
 }
 
 fn compared(judged: &Judged) -> String {
-    let what = if judged.has_root { "its entry span took" } else { "without a root, its spans took" };
+    let what = if judged.has_root { "its entry span took" } else { "without the times of a root, its spans took" };
     let took = format!("{what} {}", time(judged.duration));
     let Some(threshold) = judged.threshold else {
         return match judged.basis {

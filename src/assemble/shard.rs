@@ -242,7 +242,10 @@ impl Shard {
             due_at: deadline.at,
             spans: slot.spans,
             has_error: slot.has_error || slot.root.is_some_and(|root| root.is_error),
-            root: slot.root.filter(|root| root.kind != Kind::Client).map(|root| root.duration),
+            root: slot
+                .root
+                .filter(|root| root.kind != Kind::Client && root.has_credible_times)
+                .map(|root| root.duration),
             root_span,
             service,
         });

@@ -48,6 +48,7 @@ pub(super) struct Root {
     pub(super) span_id: SpanId,
     pub(super) kind: Kind,
     pub(super) is_error: bool,
+    pub(super) has_credible_times: bool,
 }
 
 impl Root {
@@ -91,6 +92,7 @@ impl Slot {
             span_id: head.span_id,
             kind: head.kind,
             is_error: head.is_error,
+            has_credible_times: head.has_credible_times(),
         };
         let is_first = self.root.is_none();
         if self.root.is_none_or(|known| root.is_before(&known)) {

@@ -234,6 +234,8 @@ pub(crate) fn without_references(reason: Reason, duration: u64) -> String {
         }
         Reason::LimitExceeded => format!("took {took}; has more spans than compare.max_spans"),
         Reason::Overload => format!("took {took}; decided early for lack of memory"),
+        // That it took no time is just what cannot be believed.
+        _ if duration == 0 => "its entry span has no credible times or is missing".to_owned(),
         _ => format!("took {took}; its entry span has no credible times or is missing"),
     }
 }

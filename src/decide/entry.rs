@@ -16,7 +16,7 @@ pub struct Entry {
     pub has_root: bool,
     /// How many parents are named but absent.
     pub absent_parents: usize,
-    /// Nanoseconds from the first start to the last end.
+    /// Nanoseconds from the first start to the last end, of spans whose times can be believed.
     pub envelope: Nanos,
 }
 
@@ -42,8 +42,9 @@ pub fn find(trace: &Trace) -> Option<Entry> {
             .or_else(|| earliest(&heads, is_local_root))
             .or_else(|| earliest(&heads, |_| true))?,
     };
-    let first = heads.iter().map(|head| head.start).min()?;
-    let last = heads.iter().map(|head| head.end).max()?;
+    let timed = || heads.iter().filter(|head| head.has_credible_times());
+    let first = timed().map(|head| head.start).min().unwrap_or(0);
+    let last = timed().map(|head| head.end).max().unwrap_or(0);
     Some(Entry {
         span,
         has_root: root.is_some(),
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
     use crate::otlp::TraceId;
 
-    /// `(id, parent, kind, start, end)`; 0 is no parent.
+    /// `(id, parent, kind, start, end)`, a nanosecond after the beginning of time; 0 is no parent.
     fn trace(spans: &[(u8, u8, Kind, u64, u64)]) -> Trace {
         let id = TraceId::from_slice(&[1; 16]).expect("not zero");
         let mut trace = Trace::new(id);
@@ -106,8 +107,8 @@ mod tests {
                 trace_id: id,
                 span_id: SpanId::from_slice(&[span; 8]).expect("not zero"),
                 parent_id: SpanId::from_slice(&[parent; 8]),
-                start,
-                end,
+                start: start + 1,
+                end: end + 1,
                 kind,
                 is_error: false,
             };

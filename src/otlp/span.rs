@@ -102,9 +102,9 @@ pub struct SpanHead {
 }
 
 impl SpanHead {
-    /// Nanoseconds from start to end; 0 where the end lies before the start.
+    /// Nanoseconds from start to end; 0 where these cannot be believed.
     pub fn duration(&self) -> Nanos {
-        self.end.saturating_sub(self.start)
+        if self.has_credible_times() { self.end - self.start } else { 0 }
     }
 }
 

@@ -9,7 +9,7 @@ const LONGEST_CREDIBLE: Nanos = 1 << 53;
 impl SpanHead {
     /// Whether start and end say when it was: both are given, in order, and not years apart.
     pub fn has_credible_times(&self) -> bool {
-        self.start != 0 && self.end >= self.start && self.duration() <= LONGEST_CREDIBLE
+        self.start != 0 && self.end.checked_sub(self.start).is_some_and(|took| took <= LONGEST_CREDIBLE)
     }
 }
 

@@ -112,14 +112,17 @@ impl Pipeline {
         let Some(trace) = self.assembler.copy(lot, due) else { return Settled::unreadable() };
         let Some(entry) = entry::find(&trace) else { return Settled::unreadable() };
         let Some(span) = trace.span(entry.span) else { return Settled::unreadable() };
+        // A root that does not say when it was is no better than none.
+        let is_untimed = !span.head.has_credible_times();
+        let has_root = entry.has_root && !is_untimed;
         let candidate = Candidate {
             id: due.id,
             service: trace.service_of(entry.span),
             span,
-            duration: if entry.has_root { span.head.duration() } else { entry.envelope },
+            duration: if has_root { span.head.duration() } else { entry.envelope },
             has_error: span.head.is_error || trace.heads().any(|head| head.is_error && head.kind.is_entry()),
-            has_root: entry.has_root,
-            is_fragment: !entry.has_root && entry.absent_parents > 1,
+            has_root,
+            is_fragment: is_untimed || (!has_root && entry.absent_parents > 1),
         };
         // Of a client's root nobody has asked yet whether learning looks at it; without any root it does not.
         let known = |is_sampled| Shape::Known { shape: compare::shape(&trace, entry.span).0, is_sampled };

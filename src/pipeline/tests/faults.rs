@@ -1,6 +1,7 @@
 //! What senders do to time, and what a long run takes.
 
 use super::*;
+use crate::compare::Reason;
 use crate::config::DecisionCache;
 
 const DAY: Nanos = 86_400 * SECOND;
@@ -53,4 +54,31 @@ fn a_week_of_traffic_takes_no_more_memory_than_three_days_of_it() {
     }
     let [early, late] = [after_days[3], after_days[6]];
     assert!(late <= early + early / 50, "by day: {after_days:?}");
+}
+
+#[test]
+fn a_trace_whose_root_says_no_credible_times_is_judged_by_its_spans_and_is_no_reference() {
+    let start = 1_000 * SECOND;
+    let broken = [(start, 0), (0, 0), (0, start), (start, start - 1), (start, u64::MAX)];
+    for (trace, (from, to)) in (1..).zip(broken) {
+        for took in [MILLI, 5 * SECOND] {
+            let mut case = Case::new(|config| {
+                config.sample.healthy = 0.0;
+                config.slow.threshold =
+                    crate::config::Threshold::Fixed(std::time::Duration::from_millis(300));
+            });
+            let root = resource_spans("web", trace, &[(1, 0, 2, from, to)], false);
+            let call = resource_spans("db", trace, &[(2, 1, 2, start, start + took)], false);
+            case.accept(start, &[root, call].concat());
+            let kept = case.decide(start + 60 * SECOND);
+            assert_eq!(kept.len(), usize::from(took > SECOND), "{from} {to} {took}");
+            for outgoing in kept {
+                let verdict = outgoing.analysis.expect("slow traces are compared").verdict;
+                assert_eq!(verdict.outcome, Outcome::Inconclusive(Reason::IncompleteTrace));
+            }
+            let (decision, _) = case.pipeline.explain(id(trace)).expect("just made");
+            let judged = decision.judged.expect("its spans say how long it took");
+            assert_eq!((judged.duration, judged.has_root, judged.is_reference), (took, false, false));
+        }
+    }
 }
