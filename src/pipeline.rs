@@ -18,7 +18,7 @@ use forwarded::Forwarded;
 pub use learned::Restored;
 use overflow::{Room, slices};
 use recent::Recent;
-pub use recent::{RecentDecision, RecentVerdict, RouteNow};
+pub use recent::{Explained, RecentDecision, RecentVerdict, RouteNow};
 use tables::Shares;
 
 use crate::assemble::{Assembler, Due, DueTraces, Held, Lot, Settings, Stored, Trace};

@@ -9,7 +9,7 @@ use crate::compare::explain::time;
 use crate::compare::record::Record;
 use crate::decide::{Basis, Judged, ShapeReport};
 use crate::otlp::{Nanos, TraceId};
-use crate::pipeline::{Pipeline, RecentDecision, RecentVerdict, RouteNow};
+use crate::pipeline::{Explained, Pipeline, RecentDecision, RecentVerdict, RouteNow};
 use crate::telemetry::metrics::{Decided, Labels};
 
 /// Verdicts on `/verdicts`.
@@ -60,12 +60,20 @@ fn verdict(RecentVerdict { at, route, analysis }: &RecentVerdict) -> Value {
 /// `/explain/TRACE_ID`: what was decided for a trace, and why, or that it is still held; `None` when neither is known.
 /// Whether what was kept has reached the destination is not known of single traces.
 pub(super) fn explain(pipeline: &Pipeline, id: TraceId) -> Option<Value> {
-    let Some((decision, found)) = pipeline.explain(id) else { return held(pipeline, id) };
+    let Some(explained) = pipeline.explain(id) else { return held(pipeline, id) };
+    let Explained { decision, verdict: found, is_forwarded_as_reference } = explained;
+    let copied = if is_forwarded_as_reference {
+        "; a copy of it was forwarded, because a verdict points to it"
+    } else {
+        ""
+    };
     let mut page = json!({
         "trace_id": id.to_string(),
         "decision": decision.decided.as_str(),
         "is_kept": decision.decision != Decision::Dropped,
-        "why": why(&decision),
+        // The copy stands outside the sample, and the decision stands.
+        "is_forwarded_as_reference": is_forwarded_as_reference,
+        "why": why(&decision) + copied,
         "decided_at": moment(decision.at),
         "trigger": decision.trigger.as_str(),
         "spans": decision.spans,
@@ -182,15 +190,24 @@ pub(super) mod testing {
     pub(super) const SECOND: Nanos = 1_000_000_000;
 
     pub(in crate::admin) fn pipeline() -> Pipeline {
+        configured(|config| config.sample.healthy = 0.5)
+    }
+
+    pub(super) fn configured(set: impl Fn(&mut Config)) -> Pipeline {
         let mut config = Config::default();
-        config.sample.healthy = 0.5;
+        set(&mut config);
         let metrics = Arc::new(Metrics::default());
         Pipeline::new(&config, Limits { held: 1 << 30, baseline: 1 << 20, tables: 1 << 20 }, 1, metrics)
     }
 
-    /// `web` asks `db`; 60 traces of 100 ms, then one in which `db` takes a second longer.
     pub(in crate::admin) fn pipeline_with_a_slow_trace() -> (Pipeline, TraceId) {
         let pipeline = pipeline();
+        let slow = accept_a_slow_trace(&pipeline);
+        (pipeline, slow)
+    }
+
+    /// `web` asks `db`; 60 traces of 100 ms, then one in which `db` takes a second longer.
+    pub(super) fn accept_a_slow_trace(pipeline: &Pipeline) -> TraceId {
         for number in 0..61 {
             let start = (1_000 + number) * SECOND;
             let end = start + SECOND / 10 + if number == 60 { SECOND } else { 0 };
@@ -201,7 +218,7 @@ pub(super) mod testing {
             pipeline.accept(start, &batch, &request, &mut |_| {}).expect("there is room");
             pipeline.decide_due(start + 11 * SECOND, &mut |_| {});
         }
-        (pipeline, id(60))
+        id(60)
     }
 
     pub(super) fn id(number: u64) -> TraceId {
@@ -243,8 +260,11 @@ pub(super) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::{SECOND, id, pipeline, pipeline_with_a_slow_trace, resource};
+    use super::testing::{
+        SECOND, accept_a_slow_trace, configured, id, pipeline, pipeline_with_a_slow_trace, resource,
+    };
     use super::*;
+    use crate::config::Threshold;
     use crate::decide::RouteId;
     use crate::otlp::batch::Batch;
     use crate::telemetry::metrics::{Class, Trigger};
@@ -288,12 +308,35 @@ mod tests {
         let (learning, healthy, dropped) = (of("learning"), of("healthy"), of("dropped"));
         assert_eq!(learning.len(), 20);
         assert!(learning[0]["why"].as_str().is_some_and(|why| why.ends_with("is not learned yet")));
+        let is_copied = |page: &Value| page["is_forwarded_as_reference"] == true;
+        assert!(!pages.iter().any(is_copied), "the one that is cited was kept");
         assert_eq!(healthy[0]["stands_for_traces"], 2.0);
         assert!(dropped.len() > 10, "{}", dropped.len());
         assert_eq!(dropped[0]["is_kept"], false);
         let why = dropped[0]["why"].as_str().expect("a sentence");
         assert!(why.starts_with("dropped: not in the sample; its entry span took 100 ms, not more"), "{why}");
         assert!(explain(&pipeline, id(999)).is_none());
+    }
+
+    #[test]
+    fn a_reference_that_a_verdict_points_to_was_dropped_and_its_copy_forwarded() {
+        // Without learning no trace is kept for it, and with so small a share none by chance.
+        let pipeline = configured(|config| {
+            config.slow.threshold = Threshold::Fixed(Duration::from_millis(300));
+            config.sample.healthy = 1e-9;
+        });
+        let slow = explain(&pipeline, accept_a_slow_trace(&pipeline)).expect("remembered");
+        assert_eq!((&slow["is_kept"], &slow["is_forwarded_as_reference"]), (&true.into(), &false.into()));
+        let cited = slow["compared"]["baseline"]["trace_id"].as_str().expect("compared").to_owned();
+        let mut forwarded = Vec::new();
+        for page in (0..60).map(|number| explain(&pipeline, id(number)).expect("remembered")) {
+            assert_eq!((&page["decision"], &page["is_kept"]), (&"dropped".into(), &false.into()), "{page}");
+            let why = page["why"].as_str().expect("a sentence");
+            let is_told = why.ends_with("; a copy of it was forwarded, because a verdict points to it");
+            assert_eq!(page["is_forwarded_as_reference"], is_told, "{page}");
+            forwarded.extend(is_told.then(|| page["trace_id"].as_str().expect("text").to_owned()));
+        }
+        assert_eq!(forwarded, [cited]);
     }
 
     #[test]

@@ -50,6 +50,12 @@ impl Forwarded {
         true
     }
 
+    /// Whether a trace is remembered to have left.
+    pub(super) fn contains(&self, id: TraceId) -> bool {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.ids.contains(&id)
+    }
+
     /// What is remembered, the oldest first.
     pub(super) fn ids(&self) -> Vec<TraceId> {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,7 +91,9 @@ mod tests {
     fn a_trace_is_first_once_and_the_memory_of_it_is_bounded() {
         let id = |n: u64| TraceId::from_slice(&[[7; 8], n.to_be_bytes()].concat()).expect("not zero");
         let forwarded = Forwarded::within(1 << 30);
+        assert!(!forwarded.contains(id(0)), "asking is not leaving");
         assert!(forwarded.is_first(id(0)));
+        assert!(forwarded.contains(id(0)));
         assert!(!forwarded.is_first(id(0)));
         for n in 1..=REMEMBERED as u64 {
             assert!(forwarded.is_first(id(n)));

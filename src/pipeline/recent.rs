@@ -48,6 +48,17 @@ pub struct RecentVerdict {
     pub analysis: Analysis,
 }
 
+/// What is known of a trace that was decided.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// What was decided for it.
+    pub decision: RecentDecision,
+    /// The verdict on it.
+    pub verdict: Option<RecentVerdict>,
+    /// Whether it was dropped, and a copy of it was forwarded all the same, because a verdict cites it.
+    pub is_forwarded_as_reference: bool,
+}
+
 /// What is known of a route, and how many references it has.
 #[derive(Clone, Debug)]
 pub struct RouteNow {
@@ -76,9 +87,12 @@ impl Pipeline {
         self.assembler.find(id)
     }
 
-    /// What was decided for a trace, while it is remembered, and the verdict on it.
-    pub fn explain(&self, id: TraceId) -> Option<(RecentDecision, Option<RecentVerdict>)> {
-        Some((self.recent.decision(id)?, self.recent.verdict(id)))
+    /// What was decided for a trace, while it is remembered, and what came of it.
+    pub fn explain(&self, id: TraceId) -> Option<Explained> {
+        let decision = self.recent.decision(id)?;
+        // A trace that was kept is remembered as forwarded too, so that no copy of it follows.
+        let is_forwarded_as_reference = decision.decision == Decision::Dropped && self.forwarded.contains(id);
+        Some(Explained { decision, verdict: self.recent.verdict(id), is_forwarded_as_reference })
     }
 }
 

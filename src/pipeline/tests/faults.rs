@@ -76,7 +76,7 @@ fn a_trace_whose_root_says_no_credible_times_is_judged_by_its_spans_and_is_no_re
                 let verdict = outgoing.analysis.expect("slow traces are compared").verdict;
                 assert_eq!(verdict.outcome, Outcome::Inconclusive(Reason::IncompleteTrace));
             }
-            let (decision, _) = case.pipeline.explain(id(trace)).expect("just made");
+            let decision = case.pipeline.explain(id(trace)).expect("just made").decision;
             let judged = decision.judged.expect("its spans say how long it took");
             assert_eq!((judged.duration, judged.has_root, judged.is_reference), (took, false, false));
         }
