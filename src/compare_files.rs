@@ -154,7 +154,7 @@ fn compare(
             "FAST failed, and SLOW makes calls that FAST does not: it may be fast because it failed";
         abstain(Reason::BaselineMismatch, sentence.to_owned());
     } else if fast_time > slow_time {
-        let (fast, slow) = (explain::time(fast_time), explain::time(slow_time));
+        let (fast, slow) = explain::times(fast_time, slow_time);
         let sentence = format!("SLOW is the faster one: it took {slow}, FAST {fast}; are they swapped?");
         abstain(Reason::NotSlower, sentence);
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::assemble::{Decision, Kept};
-use crate::compare::explain::time;
+use crate::compare::explain::{time, times};
 use crate::compare::record::Record;
 use crate::decide::{Basis, Judged, ShapeReport};
 use crate::otlp::{Nanos, TraceId};
@@ -139,9 +139,10 @@ fn why(decision: &RecentDecision) -> String {
 }
 
 fn compared(judged: &Judged) -> String {
-    let what = if judged.has_root { "its entry span took" } else { "without the times of a root, its spans took" };
-    let took = format!("{what} {}", time(judged.duration));
+    let what =
+        if judged.has_root { "its entry span took" } else { "without the times of a root, its spans took" };
     let Some(threshold) = judged.threshold else {
+        let took = format!("{what} {}", time(judged.duration));
         return match judged.basis {
             Basis::Ignored => format!("{took}, and slow.routes says that its route is never slow"),
             Basis::Stream => format!("{took}, and it is a stream or a long poll, which is never slow"),
@@ -154,7 +155,8 @@ fn compared(judged: &Judged) -> String {
         _ => "learned from traces of its route",
     };
     let relation = if judged.duration > threshold { "more" } else { "not more" };
-    format!("{took}, {relation} than {}, {from}", time(threshold))
+    let (took, threshold) = times(judged.duration, threshold);
+    format!("{what} {took}, {relation} than {threshold}, {from}")
 }
 
 pub(super) fn basis(basis: Basis) -> &'static str {
@@ -368,6 +370,27 @@ mod tests {
         let kept = RecentDecision { decision: kept, ..dropped };
         let expected = format!("kept by a dry run only: an error, and not in the sample of errors; {took}");
         assert_eq!(why(&kept), expected);
+    }
+
+    #[test]
+    fn what_is_barely_slow_reads_as_more_than_its_threshold() {
+        let pipeline =
+            configured(|config| config.slow.threshold = Threshold::Fixed(Duration::from_millis(300)));
+        for (number, nanos, took) in [
+            (1, 300_000_001, "300.000001 ms, more than 300.000000 ms"),
+            (2, 300_400_000, "300.4 ms, more than 300.0 ms"),
+            (3, 300_500_000, "300.5 ms, more than 300.0 ms"),
+            (4, 300_000_000, "300 ms, not more than 300 ms"),
+        ] {
+            let request = resource("web", number, &[(1, 0, 2, SECOND, SECOND + nanos)]);
+            let mut batch = Batch::default();
+            batch.read(&request).expect("valid");
+            pipeline.accept(SECOND, &batch, &request, &mut |_| {}).expect("there is room");
+            pipeline.decide_due(20 * SECOND, &mut |_| {});
+            let page = explain(&pipeline, id(number)).expect("remembered");
+            let why = page["why"].as_str().expect("a sentence");
+            assert!(why.ends_with(&format!("its entry span took {took}, as configured")), "{why}");
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) fn identified(evidence: &Evidence<'_>, blamed: &Blamed, culprit: &Cul
         milliseconds(culprit.delta_ms),
         time(added)
     );
-    let (before, after) = (time(blamed.fast), time(blamed.slow));
+    let (before, after) = times(blamed.fast, blamed.slow);
     let _ = write!(text, "{before} -> {after}");
     let displaced = displaced(evidence, blamed);
     if blamed.fast == 0 || displaced.is_some() {
@@ -51,7 +51,8 @@ pub(crate) fn identified(evidence: &Evidence<'_>, blamed: &Blamed, culprit: &Cul
         let _ = write!(text, ", phase \"{phase}\"");
     }
     let count = evidence.references.floors.count;
-    let _ = write!(text, "; this trace {}, fast reference {} (1 of {count})", time(slow), time(fast));
+    let (slow, fast) = times(slow, fast);
+    let _ = write!(text, "; this trace {slow}, fast reference {fast} (1 of {count})");
     let waited = waiting(evidence, culprit);
     if !waited.is_empty() {
         let _ = write!(text, ". {} only waited", waited.join(" and "));
@@ -62,8 +63,8 @@ pub(crate) fn identified(evidence: &Evidence<'_>, blamed: &Blamed, culprit: &Cul
 /// Why nobody.
 pub(crate) fn inconclusive(evidence: &Evidence<'_>, why: Why<'_>) -> String {
     let linked = &evidence.references.linked;
-    let (slow, fast) = (evidence.analysis.ledger.duration, linked.ledger.duration);
-    let totals = format!("this trace {}, fast reference {}", time(slow), time(fast));
+    let (slow, fast) = times(evidence.analysis.ledger.duration, linked.ledger.duration);
+    let totals = format!("this trace {slow}, fast reference {fast}");
     let services = || evidence.findings.services.iter().filter(|service| service.score > 0);
     let mut top = services();
     let name = |service: Option<&Blamed>| service.map_or("nobody".to_owned(), |service| quote(&service.name));
@@ -308,11 +309,31 @@ pub(crate) fn time(nanos: u64) -> String {
 
 /// The same, from milliseconds.
 pub(crate) fn milliseconds(ms: f64) -> String {
+    let (unit, in_milliseconds, digits) = scale(ms);
+    format!("{:.digits$} {unit}", ms / in_milliseconds)
+}
+
+/// Two times that a sentence holds against each other: where they are not the same and would read the same, with as many
+/// more digits as tell them apart.
+pub(crate) fn times(one: u64, other: u64) -> (String, String) {
+    let (unit, in_milliseconds, digits) = scale(one.max(other) as f64 / 1e6);
+    let with =
+        |digits: usize, nanos: u64| format!("{:.digits$} {unit}", nanos as f64 / 1e6 / in_milliseconds);
+    // A nanosecond is the ninth digit of a second.
+    let apart = (digits..=9).find(|digits| one == other || with(*digits, one) != with(*digits, other));
+    match apart {
+        Some(more) if more > digits => (with(more, one), with(more, other)),
+        _ => (time(one), time(other)),
+    }
+}
+
+/// The unit that milliseconds are written in, how many of them it is, and the digits behind the point.
+fn scale(ms: f64) -> (&'static str, f64, usize) {
     match ms {
-        ms if ms >= 10_000.0 => format!("{:.2} s", ms / 1000.0),
-        ms if ms >= 100.0 => format!("{ms:.0} ms"),
-        ms if ms >= 10.0 => format!("{ms:.1} ms"),
-        ms => format!("{ms:.3} ms"),
+        ms if ms >= 10_000.0 => ("s", 1000.0, 2),
+        ms if ms >= 100.0 => ("ms", 1.0, 0),
+        ms if ms >= 10.0 => ("ms", 1.0, 1),
+        _ => ("ms", 1.0, 3),
     }
 }
 
@@ -343,6 +364,25 @@ mod tests {
             (650, "0.001 ms"),
         ] {
             assert_eq!(time(nanos), expected);
+        }
+    }
+
+    #[test]
+    fn two_times_that_differ_never_read_the_same() {
+        for (one, other, expected) in [
+            (300_000_000, 300_000_000, ["300 ms", "300 ms"]),
+            (300_000_001, 300_000_000, ["300.000001 ms", "300.000000 ms"]),
+            (300_400_000, 300_000_000, ["300.4 ms", "300.0 ms"]),
+            (300_500_001, 300_000_000, ["301 ms", "300 ms"]),
+            (5_000_000, 600_000_000, ["5.000 ms", "600 ms"]),
+            (99_960_000, 100_200_000, ["100.0 ms", "100.2 ms"]),
+            (9_999_900, 10_000_000, ["9.9999 ms", "10.0000 ms"]),
+            (9_999_999_999, 10_000_000_000, ["9.999999999 s", "10.000000000 s"]),
+            (3_600_000_000_001, 3_600_000_000_000, ["3600.000000001 s", "3600.000000000 s"]),
+        ] {
+            let (one_text, other_text) = times(one, other);
+            assert_eq!([one_text.as_str(), &other_text], expected);
+            assert_eq!(times(other, one), (other_text, one_text));
         }
     }
 
