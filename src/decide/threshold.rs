@@ -5,8 +5,12 @@
 //! shorter than `accept_after` (12 buckets) stays slow and teaches nothing, and a longer one becomes the new normal.
 //!
 //! A bucket with fewer traces than a percentile needs is filled up with those before it: a route with one trace a minute
-//! accepts what lasts as soon as one with ten a second. A young history is supposed to go back further than it does;
-//! only a fault that begins before the tenth trace of a route is taken for what is normal.
+//! accepts what lasts as soon as one with ten a second. A young history is supposed to go back further than it does.
+//!
+//! What a route begins with is taken for normal, a fault too: in its first bucket (25 s where `accept_after` is an hour)
+//! the threshold follows whatever the route does, and what begins in the second one is normal when the third has closed.
+//! Where 20 traces take longer than two buckets, a fault is told from that beginning if it comes after the tenth trace. So two
+//! minutes and ten traces are enough to know a route.
 
 use serde::{Deserialize, Serialize};
 

@@ -78,6 +78,40 @@ fn what_a_route_began_with_is_normal_until_it_has_been_better_for_as_long() {
     }
 }
 
+/// How long, in milliseconds, traces that take 16 times as long are slow, if they begin after so many seconds and go on
+/// for `lasts` of them.
+fn slow_for(period: Nanos, begin: u64, lasts: u64) -> u64 {
+    let learning = Learning::new(&config::Learned::default());
+    let mut durations = Durations::default();
+    let mut slow = 0;
+    for now in (0..(begin + lasts) * SECOND).step_by(usize::try_from(period).expect("64 bits")) {
+        let duration = if now >= begin * SECOND { 800 } else { 50 } * MILLI;
+        slow += u64::from(durations.threshold().is_some_and(|threshold| duration > threshold));
+        durations.add(now, duration, &learning);
+    }
+    slow * period / MILLI
+}
+
+#[test]
+fn what_begins_in_the_first_two_buckets_is_normal_soon_and_what_begins_later_is_slow_for_an_hour() {
+    for period in [SECOND / 20, SECOND] {
+        // In the first one as soon as the percentile follows.
+        assert!((500..4_000).contains(&slow_for(period, 10, 3600)), "{}", slow_for(period, 10, 3600));
+        // In the second one until the third has closed, after 75 s.
+        for begin in [30, 40] {
+            let slow = slow_for(period, begin, 3600) / 1000;
+            assert!((74 - begin..=77 - begin).contains(&slow), "{begin}: {slow}");
+        }
+        for begin in [51, 70, 90, 120] {
+            assert!(slow_for(period, begin, 3500) >= 3_499_000, "{begin}");
+        }
+    }
+    for (period, begin) in [(3, 76), (5, 51), (10, 101)] {
+        let slow = slow_for(period * SECOND, begin, 3500) / 1000;
+        assert!(slow >= 3400, "a trace each {period} s, from {begin} s on: {slow}");
+    }
+}
+
 #[test]
 fn traces_that_come_by_chance_are_learned_at_the_same_pace() {
     for period in [SECOND, 5 * SECOND, 10 * SECOND, 20 * SECOND] {
