@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::assemble::{Decision, Kept};
 use crate::compare::explain::{time, times};
 use crate::compare::record::Record;
-use crate::decide::{Basis, Judged, ShapeReport};
+use crate::decide::{Basis, Judged, RouteId, ShapeReport};
 use crate::otlp::{Nanos, TraceId};
 use crate::pipeline::{Explained, Pipeline, RecentDecision, RecentVerdict, RouteNow};
 use crate::telemetry::metrics::{Decided, Labels};
@@ -151,6 +151,7 @@ fn compared(judged: &Judged) -> String {
     };
     let from = match judged.basis {
         Basis::Fixed => "as configured",
+        _ if judged.route == RouteId::OTHER => "learned from all routes that there is no place for",
         Basis::Shape => "learned from traces of its shape",
         _ => "learned from traces of its route",
     };
@@ -366,6 +367,8 @@ mod tests {
         };
         let took = "its entry span took 5.000 ms, not more than 600 ms, as configured";
         assert_eq!(why(&dropped), format!("dropped: an error, and not in the sample of errors; {took}"));
+        let learned = compared(&Judged { basis: Basis::Route, ..judged });
+        assert!(learned.ends_with("600 ms, learned from all routes that there is no place for"), "{learned}");
         let kept = Decision::Kept(Kept { class: Class::Error, stamp: None });
         let kept = RecentDecision { decision: kept, ..dropped };
         let expected = format!("kept by a dry run only: an error, and not in the sample of errors; {took}");
