@@ -205,7 +205,7 @@ impl Routes {
 
     /// A route that has learned nothing, if there is room for one more.
     fn insert(&mut self, id: RouteId, key: &str, service: &str, route: &str) -> Option<&mut Route> {
-        if !self.takes_one_more() {
+        if self.is_full() {
             return None;
         }
         let kind = key.split(SEPARATOR).nth(1).unwrap_or_default();

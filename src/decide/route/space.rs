@@ -53,17 +53,12 @@ impl Routes {
         self.recount();
     }
 
-    /// Whether further routes are judged together.
+    /// Whether no further route may be told apart.
     pub(in crate::decide) fn is_full(&self) -> bool {
-        !self.takes_one_more()
-    }
-
-    /// Whether one more route may be told apart.
-    pub(super) fn takes_one_more(&self) -> bool {
         let doubled = |size: usize, is_full: bool| if is_full { size as u64 } else { 0 };
         let routes = doubled(self.routes.allocation_size(), self.routes.len() == self.routes.capacity());
         let by_key = doubled(self.by_key.allocation_size(), self.by_key.len() == self.by_key.capacity());
-        self.routes.len() < self.space.places && self.is_roomy(routes + by_key)
+        self.routes.len() >= self.space.places || !self.is_roomy(routes + by_key)
     }
 
     /// Counts anew.
