@@ -85,6 +85,16 @@ fn fixed(millis: u64) -> config::Slow {
     }
 }
 
+/// An exception in `slow.routes`.
+fn exception(service: &str, route: &str, threshold_ms: Option<u64>, ignore: bool) -> RouteOverride {
+    RouteOverride {
+        service: service.to_owned(),
+        route: route.to_owned(),
+        threshold: threshold_ms.map(Duration::from_millis),
+        ignore,
+    }
+}
+
 #[test]
 fn slow_is_strictly_longer_than_the_threshold() {
     let mut case = Case::new(&fixed(300));
@@ -119,14 +129,8 @@ fn a_route_is_learning_until_it_has_enough_traces() {
 
 #[test]
 fn the_first_matching_exception_wins() {
-    let rule = |route: &str, threshold: Option<u64>, ignore| RouteOverride {
-        service: "w*b".to_owned(),
-        route: route.to_owned(),
-        threshold: threshold.map(Duration::from_millis),
-        ignore,
-    };
-    let slow =
-        config::Slow { routes: vec![rule("poll *", None, true), rule("*", Some(50), false)], ..fixed(300) };
+    let routes = vec![exception("w*b", "poll *", None, true), exception("w*b", "*", Some(50), false)];
+    let slow = config::Slow { routes, ..fixed(300) };
     let mut case = Case::new(&slow);
     assert_eq!(case.judge(0, "poll forever", 60 * SECOND, 1).decided, Decided::Healthy);
     assert_eq!(case.judge(0, "a", 51 * MILLI, 1).threshold, Some(50 * MILLI));
@@ -134,12 +138,7 @@ fn the_first_matching_exception_wins() {
 
 #[test]
 fn an_exception_goes_by_the_method_and_the_path() {
-    let rule = RouteOverride {
-        service: "web".to_owned(),
-        route: "POST /cart/*".to_owned(),
-        threshold: Some(Duration::from_millis(50)),
-        ignore: false,
-    };
+    let rule = exception("web", "POST /cart/*", Some(50), false);
     let mut case = Case::new(&config::Slow { routes: vec![rule], ..fixed(300) });
     for (method, route, expected) in
         [("POST", "/cart/{id}/items", 50), ("GET", "/cart/{id}", 300), ("POST", "/carts", 300)]
@@ -384,12 +383,7 @@ fn a_stream_is_not_slow_and_teaches_nothing_and_plain_calls_beside_it_are_judged
 
 #[test]
 fn a_stream_is_slow_where_its_route_has_a_threshold_of_its_own() {
-    let rule = RouteOverride {
-        service: String::new(),
-        route: "*feed".to_owned(),
-        threshold: Some(Duration::from_secs(1)),
-        ignore: false,
-    };
+    let rule = exception("", "*feed", Some(1_000), false);
     let mut case = Case::new(&config::Slow { routes: vec![rule], ..config::Slow::default() });
     let judged = case.judge_with(0, 2 * SECOND, 1, &socket(), |_| {});
     assert_eq!((judged.decided, judged.basis), (Decided::Slow, Basis::Fixed));

@@ -22,13 +22,8 @@ fn routes_beyond_the_limit_share_one() {
 // D12.
 #[test]
 fn exceptions_hold_for_routes_that_there_is_no_place_for() {
-    let rule = |route: &str, threshold: Option<u64>, ignore| RouteOverride {
-        service: "web".to_owned(),
-        route: route.to_owned(),
-        threshold: threshold.map(Duration::from_millis),
-        ignore,
-    };
-    let routes = vec![rule("checkout*", Some(300), false), rule("health*", None, true)];
+    let routes =
+        vec![exception("web", "checkout*", Some(300), false), exception("web", "health*", None, true)];
     for (global, expected) in [(fixed(5_000), Decided::Healthy), (config::Slow::default(), Decided::Slow)] {
         let mut case = Case::new(&config::Slow { routes: routes.clone(), ..global });
         case.decider = case.decider.within(64 << 10);
